@@ -1,0 +1,86 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+]
+
+let package = Package(
+    name: "touchstone",
+    platforms: [.macOS(.v15)],
+    products: [
+        .library(name: "BFloat16", targets: ["BFloat16"]),
+        .library(name: "ExactMath", targets: ["ExactMath"]),
+        .library(name: "ModelSpec", targets: ["ModelSpec"]),
+        .library(name: "Reference", targets: ["Reference"]),
+        .library(name: "GoldenIO", targets: ["GoldenIO"]),
+        .library(name: "Goldens", targets: ["Goldens"]),
+        .library(name: "Checker", targets: ["Checker"]),
+        .executable(name: "touchstone", targets: ["touchstone"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.0.0"),
+        .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.0"),
+    ],
+    targets: [
+        // The reference's side: scalar, integer-only arithmetic, written to be read.
+        .target(name: "BFloat16", swiftSettings: strict),
+        .target(name: "ExactMath", swiftSettings: strict),
+        .target(name: "ModelSpec", swiftSettings: strict),
+        .target(name: "Reference", dependencies: ["BFloat16", "ExactMath", "ModelSpec"], swiftSettings: strict),
+
+        // Files.
+        .systemLibrary(
+            name: "CHDF5", pkgConfig: "hdf5",
+            providers: [.apt(["libhdf5-dev"]), .brew(["hdf5"])]),
+        .target(
+            name: "GoldenIO",
+            dependencies: ["CHDF5", "Platform", .product(name: "Crypto", package: "swift-crypto")],
+            swiftSettings: strict),
+
+        // The one place that imports the C library of the platform.
+        .target(name: "Platform", swiftSettings: strict),
+
+        // Operations by name, case generators, truth and bounds; proofs; judging.
+        .target(
+            name: "Goldens", dependencies: ["BFloat16", "ExactMath", "ModelSpec", "Reference", "GoldenIO"],
+            swiftSettings: strict),
+        .target(
+            name: "Prover", dependencies: ["BFloat16", "ExactMath", "ModelSpec", "Reference", "Platform"],
+            swiftSettings: strict),
+        .target(
+            name: "Checker",
+            dependencies: [
+                "Goldens", "GoldenIO", "ModelSpec", "Platform",
+                .product(name: "Subprocess", package: "swift-subprocess"),
+            ],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "touchstone",
+            dependencies: [
+                "Checker", "Goldens", "GoldenIO", "Prover", "Platform",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+
+        .testTarget(name: "BFloat16Tests", dependencies: ["BFloat16", "Prover"], swiftSettings: strict),
+        .testTarget(name: "ExactMathTests", dependencies: ["ExactMath", "Prover"], swiftSettings: strict),
+        .testTarget(
+            name: "ReferenceTests", dependencies: ["Reference", "ExactMath", "BFloat16", "ModelSpec"],
+            swiftSettings: strict),
+        .testTarget(name: "GoldenIOTests", dependencies: ["GoldenIO"], swiftSettings: strict),
+        .testTarget(
+            name: "GoldensTests", dependencies: ["Goldens", "GoldenIO", "Reference", "ExactMath"],
+            swiftSettings: strict),
+        .testTarget(name: "CheckerTests", dependencies: ["Checker", "Goldens", "GoldenIO"], swiftSettings: strict),
+        .testTarget(
+            name: "CommandLineTests",
+            dependencies: [
+                "touchstone", "GoldenIO", .product(name: "Subprocess", package: "swift-subprocess"),
+            ],
+            swiftSettings: strict),
+    ]
+)

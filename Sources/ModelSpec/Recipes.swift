@@ -1,0 +1,31 @@
+/// How a dot product of bf16 inputs is accumulated in fp32 (clause D).
+///
+/// The raw value is the name that stands in configurations, golden files and reports.
+public enum DotRecipe: String, Sendable, CaseIterable, Codable {
+    /// D1: pairs along K, the odd element first, each step a fused multiply-add that reads and writes subnormals as zero.
+    /// What `VDPBF16PS` computes.
+    case pairedFTZ = "paired-ftz"
+    /// D2: ascending k, one IEEE fused multiply-add a term, gradual underflow.
+    case chainIEEE = "chain-ieee"
+}
+
+/// How a magnitude becomes one of the 16 codes of Squinch (clause S3).
+public enum SquinchVariant: String, Sendable, CaseIterable, Codable {
+    case floor16
+    case round15
+    case stochastic15
+}
+
+/// What Squinch does with an infinity in its input (clause S6). NaN is refused under either.
+public enum NonfinitePolicy: String, Sendable, CaseIterable, Codable {
+    /// The first NaN or infinity is an error that names it and its index; nothing is written.
+    case refuse
+    /// Infinities encode as code 15 under the scale 255.
+    case saturate
+}
+
+/// The clause-by-clause specification that this package implements.
+public enum Specification {
+    /// Carried by every golden file as `spec_version`; a rule never changes while this stays the same.
+    public static let version = "1.0"
+}

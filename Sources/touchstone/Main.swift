@@ -1,0 +1,6 @@
+import ArgumentParser
+
+@main
+struct Touchstone: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "touchstone", abstract: "Placeholder.")
+}
