@@ -29,3 +29,12 @@ public enum Specification {
     /// Carried by every golden file as `spec_version`; a rule never changes while this stays the same.
     public static let version = "1.0"
 }
+
+extension Specification {
+    /// The version of this package.
+    public static let softwareVersion = "0.1.0"
+
+    /// What golden files name as their `generator`. No machine, date or build stands in it: files are byte-identical
+    /// wherever they are made.
+    public static let generator = "touchstone \(softwareVersion)"
+}
