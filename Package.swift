@@ -61,17 +61,22 @@ let package = Package(
         .executableTarget(
             name: "touchstone",
             dependencies: [
-                "Checker", "Goldens", "GoldenIO", "Prover", "Platform",
+                "Checker", "Goldens", "GoldenIO", "ModelSpec", "BFloat16", "ExactMath", "Prover",
+                "Platform",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
 
         .testTarget(name: "BFloat16Tests", dependencies: ["BFloat16", "Prover"], swiftSettings: strict),
-        .testTarget(name: "ExactMathTests", dependencies: ["ExactMath", "Prover"], swiftSettings: strict),
+        // The processor's own dot product instruction, for the tests that compare with it.
+        .target(name: "CHardwareDot", path: "Tests/Support/CHardwareDot"),
+        .testTarget(
+            name: "ExactMathTests", dependencies: ["ExactMath", "Prover", "CHardwareDot"], swiftSettings: strict),
         .testTarget(
             name: "ReferenceTests", dependencies: ["Reference", "ExactMath", "BFloat16", "ModelSpec"],
             swiftSettings: strict),
-        .testTarget(name: "GoldenIOTests", dependencies: ["GoldenIO"], swiftSettings: strict),
+        .testTarget(
+            name: "GoldenIOTests", dependencies: ["GoldenIO"], resources: [.copy("Fixtures")], swiftSettings: strict),
         .testTarget(
             name: "GoldensTests", dependencies: ["Goldens", "GoldenIO", "Reference", "ExactMath"],
             swiftSettings: strict),

@@ -72,6 +72,30 @@ public struct GoldenCase: Sendable, Hashable {
     }
 }
 
+extension GoldenCase {
+    /// The datasets of one group.
+    public subscript(group: CaseGroup) -> TensorGroup {
+        get {
+            switch group {
+            case .inputs: inputs
+            case .outputs: outputs
+            case .truth: truth
+            case .bounds: bounds
+            case .intermediates: intermediates
+            }
+        }
+        set {
+            switch group {
+            case .inputs: inputs = newValue
+            case .outputs: outputs = newValue
+            case .truth: truth = newValue
+            case .bounds: bounds = newValue
+            case .intermediates: intermediates = newValue
+            }
+        }
+    }
+}
+
 /// The root attributes of a golden file.
 public struct GoldenHeader: Sendable, Hashable {
     /// ``/ModelSpec/Specification/version`` of the writer.

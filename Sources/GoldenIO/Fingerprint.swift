@@ -1,0 +1,53 @@
+import Crypto
+
+/// A chain of SHA-256 over tensors (T6): two computations that agree have one equal line, whatever file held them.
+///
+/// digest = SHA-256(name, 0, type, 0, rank, dimensions, bytes, previous digest), with the name and the type's name as
+/// UTF-8, rank and dimensions as little-endian 64-bit integers, the bytes in C order and little-endian, NaNs made
+/// canonical (F2) where the tensor is floating-point, and 32 zero bytes before the first tensor.
+public struct Fingerprint: Sendable, Hashable {
+    /// 32 bytes.
+    public private(set) var digest: [UInt8] = [UInt8](repeating: 0, count: 32)
+
+    public init() {}
+
+    /// Adds a tensor to the chain.
+    public mutating func append(_ name: String, _ tensor: Tensor) {
+        var hash = SHA256()
+        hash.update(data: Array(name.utf8) + [0] + Array(tensor.type.rawValue.utf8) + [0])
+        for number in [tensor.shape.count] + tensor.shape {
+            hash.update(data: (0..<8).map { UInt8(truncatingIfNeeded: number >> (8 * $0)) })
+        }
+        hash.update(data: tensor.canonicalBytes)
+        hash.update(data: digest)
+        digest = Array(hash.finalize())
+    }
+
+    /// 64 lower-case hex digits.
+    public var hexadecimal: String {
+        digest.map { byte in (byte < 16 ? "0" : "") + String(byte, radix: 16) }.joined()
+    }
+}
+
+extension Tensor {
+    /// The bytes with every NaN replaced by the canonical one of its type (F2).
+    public var canonicalBytes: [UInt8] {
+        let (magnitude, infinity, canonical): (UInt64, UInt64, UInt64)
+        switch type {
+        case .bf16: (magnitude, infinity, canonical) = (0x7FFF, 0x7F80, 0x7FC0)
+        case .fp16: (magnitude, infinity, canonical) = (0x7FFF, 0x7C00, 0x7E00)
+        case .fp32: (magnitude, infinity, canonical) = (0x7FFF_FFFF, 0x7F80_0000, 0x7FC0_0000)
+        case .fp64:
+            (magnitude, infinity, canonical) = (
+                0x7FFF_FFFF_FFFF_FFFF, 0x7FF0_0000_0000_0000, 0x7FF8_0000_0000_0000
+            )
+        default: return bytes
+        }
+        var result = bytes
+        let width = type.byteWidth
+        for index in 0..<count where bits(at: index) & magnitude > infinity {
+            for byte in 0..<width { result[index * width + byte] = UInt8(truncatingIfNeeded: canonical >> (8 * byte)) }
+        }
+        return result
+    }
+}

@@ -1,0 +1,204 @@
+import CHDF5
+import Platform
+
+/// The bits of a dataset, checked against the file and the limit before memory is taken for them.
+func readTensor(
+    _ dataset: borrowing Handle, _ source: Source, byteLimit: Int, _ place: Place
+) throws(GoldenIOError) -> Tensor {
+    let list = try place.own(H5Dget_create_plist(dataset.identifier), "the dataset's layout is damaged")
+    let storage = try requirePlainStorage(list, place)
+
+    let type = try place.own(H5Dget_type(dataset.identifier), "the dataset's type is damaged")
+    guard let stored = ElementType.stored(as: type.identifier) else {
+        throw place.error(
+            .wrongType,
+            "holds \(ElementType.describe(type.identifier)), expected one of "
+                + ElementType.allCases.map(\.rawValue).joined(separator: ", "))
+    }
+    let elementType = try namedType(of: dataset, stored: stored.type, source, place)
+    let shape = try readShape(of: dataset, place)
+    var byteCount = stored.type.byteWidth
+    for dimension in shape.contains(0) ? [0] : shape {
+        let (product, overflow) = byteCount.multipliedReportingOverflow(by: dimension)
+        guard !overflow else { throw place.error(.tooLarge, "the shape \(shape) has more bytes than memory can hold") }
+        byteCount = product
+    }
+    guard byteCount <= byteLimit else {
+        throw place.error(
+            .tooLarge, "\(stored.type.rawValue) \(shape) takes \(byteCount) bytes, the limit leaves \(byteLimit)")
+    }
+
+    var bytes: [UInt8] = []
+    if byteCount > 0 {
+        let byteCountInFile = Int(clamping: H5Dget_storage_size(dataset.identifier))
+        // Deflate turns at most 1032 bytes into one.
+        let most = min(byteCountInFile, source.reader.size)
+            .multipliedReportingOverflow(by: storage.isCompressed ? 1032 : 1)
+        guard most.overflow || byteCount <= most.partialValue else {
+            throw place.error(
+                .damaged,
+                "\(stored.type.rawValue) \(shape) takes \(byteCount) bytes, of which the file (\(source.reader.size) bytes) "
+                    + "stores \(byteCountInFile)\(storage.isCompressed ? " compressed" : "")")
+        }
+        if storage.isChunked {
+            try requireChunks(
+                of: dataset, list, storage, shape: shape, width: stored.type.byteWidth, byteLimit: byteLimit, place)
+        }
+        bytes = [UInt8](repeating: 0, count: byteCount)
+        // The type in memory is the type in the file: the bytes arrive as they are.
+        let all = touchstone_h5s_all()
+        let status = bytes.withUnsafeMutableBytes { bytes in
+            H5Dread(dataset.identifier, type.identifier, all, all, touchstone_h5p_default(), bytes.baseAddress)
+        }
+        try place.check(status, "the dataset could not be read: its bytes are damaged or missing")
+        if stored.isBigEndian { reverseBytes(ofElementsIn: &bytes, width: stored.type.byteWidth) }
+    }
+    do {
+        return try Tensor(type: elementType, shape: shape, bytes: bytes)
+    } catch {
+        throw place.error(.wrongType, error.description)
+    }
+}
+
+/// How a dataset's bytes stand in the file.
+private struct Storage {
+    var isChunked = false
+    /// By deflate.
+    var isCompressed = false
+    /// A Fletcher-32 checksum of 4 bytes follows each chunk.
+    var hasChecksum = false
+}
+
+/// Checks that the file itself holds the dataset's bytes, in a form that needs no plug-in.
+private func requirePlainStorage(_ list: borrowing Handle, _ place: Place) throws(GoldenIOError) -> Storage {
+    switch H5Pget_layout(list.identifier) {
+    case H5D_COMPACT: return Storage()
+    case H5D_CONTIGUOUS:
+        let count = H5Pget_external_count(list.identifier)
+        guard count >= 0 else { throw place.libraryError("the dataset's layout is damaged") }
+        guard count == 0 else {
+            throw place.error(.refused, "the dataset's bytes are in other files, which are not read")
+        }
+        return Storage()
+    case H5D_CHUNKED: break
+    case H5D_VIRTUAL:
+        throw place.error(.refused, "a virtual dataset: its bytes are in other files, which are not read")
+    default: throw place.libraryError("the dataset's layout is damaged")
+    }
+    var storage = Storage(isChunked: true)
+    let count = H5Pget_nfilters(list.identifier)
+    guard count >= 0 else { throw place.libraryError("the dataset's filters are damaged") }
+    for index in 0..<UInt32(count) {
+        var flags: UInt32 = 0
+        var valueCount = 0
+        var configuration: UInt32 = 0
+        let filter = H5Pget_filter2(list.identifier, index, &flags, &valueCount, nil, 0, nil, &configuration)
+        switch filter {
+        case touchstone_h5z_filter_shuffle(): break
+        case touchstone_h5z_filter_fletcher32():
+            guard !storage.hasChecksum else { throw place.error(.refused, "the dataset is checksummed twice") }
+            storage.hasChecksum = true
+        case touchstone_h5z_filter_deflate():
+            guard !storage.isCompressed else { throw place.error(.refused, "the dataset is compressed twice") }
+            storage.isCompressed = true
+        default:
+            guard filter >= 0 else { throw place.libraryError("the dataset's filters are damaged") }
+            throw place.error(
+                .refused, "filter \(filter) of the dataset is not deflate (gzip), shuffle or Fletcher-32")
+        }
+    }
+    return storage
+}
+
+/// Checks that the file holds every chunk of a dataset, in the size that the filters give it. HDF5 reads an absent chunk as
+/// zeros, which would pass for results, and one that is too short beyond its end.
+private func requireChunks(
+    of dataset: borrowing Handle, _ list: borrowing Handle, _ storage: Storage, shape: [Int], width: Int,
+    byteLimit: Int,
+    _ place: Place
+) throws(GoldenIOError) {
+    var extents = [hsize_t](repeating: 0, count: shape.count)
+    guard H5Pget_chunk(list.identifier, Int32(shape.count), &extents) == Int32(shape.count), !extents.contains(0) else {
+        throw place.libraryError("the dataset's layout is damaged")
+    }
+    var chunkBytes = UInt64(width)
+    for extent in extents {
+        let (product, overflow) = chunkBytes.multipliedReportingOverflow(by: UInt64(extent))
+        guard !overflow, product <= UInt64(max(byteLimit, 1 << 20)) else {
+            throw place.error(.tooLarge, "chunks of \(extents) elements pass the limit of \(byteLimit) bytes")
+        }
+        chunkBytes = product
+    }
+    if storage.hasChecksum { chunkBytes += 4 }
+
+    var offset = [hsize_t](repeating: 0, count: shape.count)
+    var isDone = false
+    while !isDone {
+        var size: hsize_t = 0
+        try place.check(
+            H5Dget_chunk_storage_size(dataset.identifier, &offset, &size), "the dataset's chunk at \(offset) is missing"
+        )
+        guard size > 0 else { throw place.error(.damaged, "the dataset's chunk at \(offset) is missing") }
+        guard storage.isCompressed || UInt64(size) == chunkBytes else {
+            throw place.error(
+                .damaged, "the dataset's chunk at \(offset) has \(size) bytes, expected \(chunkBytes)")
+        }
+        // The next chunk in C order.
+        isDone = true
+        for axis in shape.indices.reversed() {
+            offset[axis] += extents[axis]
+            if offset[axis] < hsize_t(shape[axis]) {
+                isDone = false
+                break
+            }
+            offset[axis] = 0
+        }
+    }
+}
+
+/// The type that the dataset's attribute `element_type` gives to its bits; the stored one without it.
+private func namedType(
+    of dataset: borrowing Handle, stored: ElementType, _ source: Source, _ place: Place
+) throws(GoldenIOError) -> ElementType {
+    guard let name = try readString("element_type", of: dataset, source, place) else { return stored }
+    guard let named = ElementType(rawValue: name) else {
+        throw place.error(.malformed, "the attribute element_type is \"\(name)\", which is no element type")
+    }
+    guard named == stored || stored == .uint16 && (named == .bf16 || named == .fp16) else {
+        throw place.error(
+            .wrongType, "the attribute element_type says \(name), but the dataset holds \(stored.rawValue)")
+    }
+    return named
+}
+
+private func readShape(of dataset: borrowing Handle, _ place: Place) throws(GoldenIOError) -> [Int] {
+    let space = try place.own(H5Dget_space(dataset.identifier), "the dataset's shape is damaged")
+    switch H5Sget_simple_extent_type(space.identifier) {
+    case H5S_SCALAR: return []
+    case H5S_SIMPLE: break
+    case H5S_NULL: throw place.error(.wrongType, "the dataset is empty (a null dataspace), expected an array or scalar")
+    default: throw place.libraryError("the dataset's shape is damaged")
+    }
+    let rank = H5Sget_simple_extent_ndims(space.identifier)
+    try place.check(rank, "the dataset's shape is damaged")
+    var dimensions = [hsize_t](repeating: 0, count: Int(rank))
+    try place.check(
+        H5Sget_simple_extent_dims(space.identifier, &dimensions, nil), "the dataset's shape is damaged")
+    var shape: [Int] = []
+    for dimension in dimensions {
+        guard let dimension = Int(exactly: dimension) else {
+            throw place.error(.tooLarge, "the shape \(dimensions) has more bytes than memory can hold")
+        }
+        shape.append(dimension)
+    }
+    return shape
+}
+
+private func reverseBytes(ofElementsIn bytes: inout [UInt8], width: Int) {
+    guard width > 1 else { return }
+    bytes.withUnsafeMutableBufferPointer { bytes in
+        for start in stride(from: 0, to: bytes.count, by: width) {
+            for byte in 0..<(width / 2) { bytes.swapAt(start + byte, start + width - 1 - byte) }
+        }
+    }
+}
