@@ -1,0 +1,277 @@
+import BFloat16
+import GoldenIO
+
+// The operations `bf16.*`: clauses B1-B5. Elementwise: [n] in, [n] out, with the flags each element raises.
+
+let bfloat16Operations: [Operation] =
+    binaryArithmetic.map(binaryOperation) + [
+        unaryOperation("bf16.sqrt", "square root", ["B1", "B2", "B3"], stochastic: true) { a, rounding, flags in
+            BFloat16.squareRoot(a, rounding: rounding, flags: &flags)
+        },
+        unaryOperation("bf16.roundToIntegral", "rounding to an integral value", ["B1", "B3", "B4"]) {
+            a, rounding, flags in
+            try BFloat16.roundToIntegral(a, rounding: rounding, flags: &flags)
+        },
+        unaryOperation("bf16.nextUp", "the next value above", ["B4"]) { a, _, flags in
+            BFloat16.nextUp(a, flags: &flags)
+        },
+        unaryOperation("bf16.nextDown", "the next value below", ["B4"]) { a, _, flags in
+            BFloat16.nextDown(a, flags: &flags)
+        },
+        fusedMultiplyAdd, compare, convertFrom, convertTo,
+    ]
+
+/// The names of the rounding modes in recipes (B1).
+enum RoundingName: String, CaseIterable { case rne, rtz, rdn, rup, rna, rto, sr }
+
+/// The rounding mode of each element: the recipe's, with the element's own random bits under SR.
+private struct ElementRounding {
+    let name: String
+    let random: [UInt16]
+
+    /// - Parameter stochastic: whether the operation's result is bf16, so that SR is allowed (B2).
+    init(_ reader: inout CaseReader, stochastic: Bool) throws {
+        let names = RoundingName.allCases.map(\.rawValue).filter { stochastic || $0 != "sr" }
+        name = try reader.choice("rounding", names)
+        random = name == "sr" ? try reader.integers("random", UInt16.self, "n") : []
+    }
+
+    func mode(at index: Int) -> RoundingMode {
+        RoundingMode(name: name, random: name == "sr" ? random[index] : 0)!
+    }
+}
+
+private typealias Binary =
+    @Sendable (BFloat16, BFloat16, RoundingMode, Tininess, inout Flags) -> BFloat16
+
+private let binaryArithmetic: [(name: String, summary: String, clauses: [String], apply: Binary)] = [
+    (
+        "bf16.add", "a + b", ["B1", "B2", "B3"],
+        { a, b, mode, tininess, flags in
+            BFloat16.add(a, b, rounding: mode, tininess: tininess, flags: &flags)
+        }
+    ),
+    (
+        "bf16.sub", "a - b", ["B1", "B2", "B3"],
+        { a, b, mode, tininess, flags in
+            BFloat16.subtract(a, b, rounding: mode, tininess: tininess, flags: &flags)
+        }
+    ),
+    (
+        "bf16.mul", "a * b", ["B1", "B2", "B3"],
+        { a, b, mode, tininess, flags in
+            BFloat16.multiply(a, b, rounding: mode, tininess: tininess, flags: &flags)
+        }
+    ),
+    (
+        "bf16.div", "a / b", ["B1", "B2", "B3"],
+        { a, b, mode, tininess, flags in
+            BFloat16.divide(a, b, rounding: mode, tininess: tininess, flags: &flags)
+        }
+    ),
+    (
+        "bf16.rem", "IEEE remainder of a by b", ["B3"],
+        { a, b, _, _, flags in BFloat16.remainder(a, b, flags: &flags) }
+    ),
+    (
+        "bf16.minimum", "the lesser; NaN propagates", ["B4"],
+        { a, b, _, _, flags in BFloat16.minimum(a, b, flags: &flags) }
+    ),
+    (
+        "bf16.maximum", "the greater; NaN propagates", ["B4"],
+        { a, b, _, _, flags in BFloat16.maximum(a, b, flags: &flags) }
+    ),
+    (
+        "bf16.minimumNumber", "the lesser; a number beats NaN", ["B4"],
+        { a, b, _, _, flags in BFloat16.minimumNumber(a, b, flags: &flags) }
+    ),
+    (
+        "bf16.maximumNumber", "the greater; a number beats NaN", ["B4"],
+        { a, b, _, _, flags in BFloat16.maximumNumber(a, b, flags: &flags) }
+    ),
+]
+
+private func binaryOperation(_ entry: (name: String, summary: String, clauses: [String], apply: Binary)) -> Operation {
+    Operation(entry.name, .bf16, entry.summary, clauses: entry.clauses) { reader in
+        let a = try reader.bf16("a", "n")
+        let b = try reader.bf16("b", "n")
+        let rounding = try ElementRounding(&reader, stochastic: true)
+        let tininess = try reader.choice("tininess", Tininess.self)
+        try reader.finish()
+        return elementwise(count: a.count) { index, flags in
+            entry.apply(
+                BFloat16(bitPattern: a[index]), BFloat16(bitPattern: b[index]), rounding.mode(at: index), tininess,
+                &flags)
+        }
+    }
+}
+
+private func unaryOperation(
+    _ name: String, _ summary: String, _ clauses: [String], stochastic: Bool = false,
+    apply: @escaping @Sendable (BFloat16, RoundingMode, inout Flags) throws -> BFloat16
+) -> Operation {
+    Operation(name, .bf16, summary, clauses: clauses) { reader in
+        let a = try reader.bf16("a", "n")
+        let rounding = try ElementRounding(&reader, stochastic: stochastic)
+        try reader.finish()
+        return try elementwise(count: a.count) { index, flags in
+            try apply(BFloat16(bitPattern: a[index]), rounding.mode(at: index), &flags)
+        }
+    }
+}
+
+private let fusedMultiplyAdd = Operation(
+    "bf16.fma", .bf16, "a * b + c, rounded once", clauses: ["B1", "B2", "B3"]
+) { reader in
+    let a = try reader.bf16("a", "n")
+    let b = try reader.bf16("b", "n")
+    let c = try reader.bf16("c", "n")
+    let rounding = try ElementRounding(&reader, stochastic: true)
+    try reader.finish()
+    return elementwise(count: a.count) { index, flags in
+        BFloat16.fusedMultiplyAdd(
+            BFloat16(bitPattern: a[index]), BFloat16(bitPattern: b[index]), BFloat16(bitPattern: c[index]),
+            rounding: rounding.mode(at: index), flags: &flags)
+    }
+}
+
+private let compare = Operation(
+    "bf16.compare", .bf16, "less, equal, greater or unordered", clauses: ["B4"]
+) { reader in
+    let a = try reader.bf16("a", "n")
+    let b = try reader.bf16("b", "n")
+    let signalling = try reader.bool("signalling")
+    try reader.finish()
+    var relations: [UInt8] = []
+    var raised: [UInt8] = []
+    for index in a.indices {
+        var flags: Flags = []
+        relations.append(
+            BFloat16.compare(
+                BFloat16(bitPattern: a[index]), BFloat16(bitPattern: b[index]), signalling: signalling, flags: &flags))
+        raised.append(flags.rawValue)
+    }
+    var result = CaseResult()
+    result.output("r", Tensor(relations, shape: [a.count]))
+    result.output("flags", Tensor(raised, shape: [a.count]))
+    return result
+}
+
+/// The types that bf16 converts from and to (B5).
+enum ConversionType: String, CaseIterable {
+    case fp16, fp32, fp64, int8, int16, int32, int64, uint8, uint16, uint32, uint64
+    var elementType: ElementType { ElementType(rawValue: rawValue)! }
+}
+
+private let convertFrom = Operation(
+    "bf16.from", .bf16, "conversion to bf16 from another type", clauses: ["B1", "B2", "B5", "F2"]
+) { reader in
+    let source = try reader.choice("source", ConversionType.self)
+    let tensor = try reader.input("a", source.elementType, "n")
+    let rounding = try ElementRounding(&reader, stochastic: true)
+    try reader.finish()
+    return elementwise(count: tensor.count) { index, flags in
+        let bits = tensor.bits(at: index)
+        let mode = rounding.mode(at: index)
+        switch source {
+        case .fp16: return BFloat16.convert(float16Bits: UInt16(bits), rounding: mode, flags: &flags)
+        case .fp32: return BFloat16.convert(floatBits: UInt32(bits), rounding: mode, flags: &flags)
+        case .fp64: return BFloat16.convert(doubleBits: bits, rounding: mode, flags: &flags)
+        case .int8:
+            return BFloat16.convert(Int8(truncatingIfNeeded: bits), rounding: mode, flags: &flags)
+        case .int16:
+            return BFloat16.convert(Int16(truncatingIfNeeded: bits), rounding: mode, flags: &flags)
+        case .int32:
+            return BFloat16.convert(Int32(truncatingIfNeeded: bits), rounding: mode, flags: &flags)
+        case .int64:
+            return BFloat16.convert(Int64(truncatingIfNeeded: bits), rounding: mode, flags: &flags)
+        case .uint8: return BFloat16.convert(UInt8(bits), rounding: mode, flags: &flags)
+        case .uint16: return BFloat16.convert(UInt16(bits), rounding: mode, flags: &flags)
+        case .uint32: return BFloat16.convert(UInt32(bits), rounding: mode, flags: &flags)
+        case .uint64: return BFloat16.convert(bits, rounding: mode, flags: &flags)
+        }
+    }
+}
+
+private let convertTo = Operation(
+    "bf16.to", .bf16, "conversion from bf16 to another type", clauses: ["B1", "B2", "B5", "F2"]
+) { reader in
+    let target = try reader.choice("target", ConversionType.self)
+    let a = try reader.bf16("a", "n")
+    let rounding = try ElementRounding(&reader, stochastic: false)
+    try reader.finish()
+    var result = CaseResult()
+    switch target {
+    case .fp16:
+        try result.conversion(a, UInt16.self) {
+            try BFloat16.toFloat16Bits($0, rounding: rounding.mode(at: $1), flags: &$2)
+        } as: {
+            Tensor(fp16: $0, shape: $1)
+        }
+    case .fp32:
+        try result.conversion(a, UInt32.self) { x, _, flags in
+            BFloat16.toFloatBits(x, flags: &flags)
+        } as: {
+            Tensor(fp32: $0, shape: $1)
+        }
+    case .fp64:
+        try result.conversion(a, UInt64.self) { x, _, flags in
+            BFloat16.toDoubleBits(x, flags: &flags)
+        } as: {
+            Tensor(fp64: $0, shape: $1)
+        }
+    case .int8: try result.conversion(a, to: Int8.self, rounding)
+    case .int16: try result.conversion(a, to: Int16.self, rounding)
+    case .int32: try result.conversion(a, to: Int32.self, rounding)
+    case .int64: try result.conversion(a, to: Int64.self, rounding)
+    case .uint8: try result.conversion(a, to: UInt8.self, rounding)
+    case .uint16: try result.conversion(a, to: UInt16.self, rounding)
+    case .uint32: try result.conversion(a, to: UInt32.self, rounding)
+    case .uint64: try result.conversion(a, to: UInt64.self, rounding)
+    }
+    return result
+}
+
+extension CaseResult {
+    /// The outputs of `bf16.to`: each element converted, and the flags it raised.
+    fileprivate mutating func conversion<Word>(
+        _ a: [UInt16], _: Word.Type, _ convert: (BFloat16, Int, inout Flags) throws -> Word,
+        as tensor: ([Word], [Int]) -> Tensor
+    ) throws {
+        var words: [Word] = []
+        var raised: [UInt8] = []
+        for index in a.indices {
+            var flags: Flags = []
+            words.append(try convert(BFloat16(bitPattern: a[index]), index, &flags))
+            raised.append(flags.rawValue)
+        }
+        output("r", tensor(words, [a.count]))
+        output("flags", Tensor(raised, shape: [a.count]))
+    }
+
+    fileprivate mutating func conversion<Integer: FixedWidthInteger & TensorInteger>(
+        _ a: [UInt16], to: Integer.Type, _ rounding: ElementRounding
+    ) throws {
+        try conversion(a, Integer.self) { x, index, flags in
+            try BFloat16.toInteger(x, as: Integer.self, rounding: rounding.mode(at: index), flags: &flags)
+        } as: {
+            Tensor($0, shape: $1)
+        }
+    }
+}
+
+private func elementwise(count: Int, _ apply: (Int, inout Flags) throws -> BFloat16) rethrows -> CaseResult {
+    var bits: [UInt16] = []
+    var raised: [UInt8] = []
+    bits.reserveCapacity(count)
+    raised.reserveCapacity(count)
+    for index in 0..<count {
+        var flags: Flags = []
+        bits.append(try apply(index, &flags).bitPattern)
+        raised.append(flags.rawValue)
+    }
+    var result = CaseResult()
+    result.output("r", bf16: bits, [count])
+    result.output("flags", Tensor(raised, shape: [count]))
+    return result
+}

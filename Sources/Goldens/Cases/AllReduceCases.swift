@@ -1,0 +1,77 @@
+import GoldenIO
+import ModelSpec
+
+func allReduceFiles(_ builder: CaseBuilder) -> [GoldenFilePlan] {
+    [builder.file("squinch", squinchReductions(builder)), builder.file("plain", plainReductions(builder))]
+}
+
+private func gradients(_ random: inout CaseRandom, _ count: Int) -> [Float] {
+    (0..<count).map { index in
+        // Blocks of 8 share a magnitude, as gradients of one layer do.
+        let binade = 100 + (index / 8 * 7) % 24
+        return random.float(exponents: binade...binade + 5)
+    }
+}
+
+private func squinchReductions(_ builder: CaseBuilder) -> [GoldenCase] {
+    var cases: [GoldenCase] = []
+    let sizes = builder.tier.pick([0, 7, 9, 61, 200], [0, 1, 8, 9, 61, 200, 4099], [0, 1, 8, 9, 61, 200, 65_539])
+    for variant in SquinchVariant.allCases {
+        for (ranks, n) in builder.tier.pick([1, 2, 3, 5], [1, 2, 3, 4, 5, 8], [1, 2, 3, 4, 5, 8, 16]).flatMap({ ranks in
+            sizes.map { (ranks, $0) }
+        }) {
+            for feedback in [false, true] {
+                // Every size with 3 ranks, one that leaves a ragged tail with each.
+                guard ranks == 3 || n == 61 else { continue }
+                let name = "\(variant.rawValue)-ranks-\(ranks)-n-\(n)\(feedback ? "-feedback" : "")"
+                var random = builder.random(name)
+                var inputs: TensorGroup = [
+                    NamedTensor("g", Tensor(gradients(&random, ranks * n), shape: [ranks, n]))
+                ]
+                if feedback {
+                    inputs.append("e", Tensor(random.floats(ranks * n, exponents: 90...118), shape: [ranks, n]))
+                }
+                if variant == .stochastic15 {
+                    inputs.append("random", Tensor(random.words(ranks * n), shape: [ranks, n]))
+                    inputs.append("random_reduced", Tensor(random.words(n), shape: [n]))
+                }
+                cases.append(
+                    builder.makeCase(
+                        name, "allreduce.squinch",
+                        why: ranks == 1
+                            ? "one rank is not a pass-through: it encodes twice"
+                            : "\(ranks) ranks, \(n) elements: rank order, shards that divide nothing, a padded tail that must stay +0",
+                        recipe: [
+                            "variant": .string(variant.rawValue), "nonfinite": "refuse", "feedback": .bool(feedback),
+                        ], inputs: inputs))
+            }
+        }
+    }
+    return cases
+}
+
+private func plainReductions(_ builder: CaseBuilder) -> [GoldenCase] {
+    var cases: [GoldenCase] = []
+    for op in ["allreduce.bf16", "allreduce.fp32"] {
+        for (ranks, n) in [(1, 64), (2, 64), (5, 61), (7, builder.tier.pick(512, 8192, 131_072)), (3, 0)] {
+            let name = "\(op.dropFirst("allreduce.".count))-ranks-\(ranks)-n-\(n)"
+            var random = builder.random(name)
+            var g = gradients(&random, ranks * n)
+            // Signed zeros, subnormals, overflow and NaN in the first elements of the first rank.
+            let special: [Float] = [
+                -0.0, .leastNonzeroMagnitude, .greatestFiniteMagnitude, .infinity, -.infinity, .nan,
+            ]
+            for index in special.indices where index < n { g[index] = special[index] }
+            if ranks > 1 && n > 4 {
+                g[n] = -0.0
+                g[n + 2] = .greatestFiniteMagnitude
+                g[n + 4] = .infinity
+            }
+            cases.append(
+                builder.makeCase(
+                    name, op, why: "rank order from +0, then times RNE32(1/W): a tree, or a division, gives other bits",
+                    inputs: [NamedTensor("g", Tensor(g, shape: [ranks, n]))]))
+        }
+    }
+    return cases
+}

@@ -1,0 +1,109 @@
+import GoldenIO
+
+/// The suites of golden files, in the order in which they are generated and reported.
+public enum Suite: String, Sendable, CaseIterable, Codable {
+    case bf16, dot, math, random, squinch, allreduce
+}
+
+/// One operation of the public contract: its name, where it belongs, and how the reference computes it.
+public struct Operation: Sendable {
+    public let name: String
+    public let suite: Suite
+    /// One line for people.
+    public let summary: String
+    /// The clauses that decide its outputs.
+    public let clauses: [String]
+    let compute: @Sendable (inout CaseReader) throws -> CaseResult
+
+    init(
+        _ name: String, _ suite: Suite, _ summary: String, clauses: [String],
+        compute: @escaping @Sendable (inout CaseReader) throws -> CaseResult
+    ) {
+        self.name = name
+        self.suite = suite
+        self.summary = summary
+        self.clauses = clauses
+        self.compute = compute
+    }
+}
+
+/// What the reference says of a case. NaNs are made canonical as they are stored (F2).
+struct CaseResult {
+    private(set) var outputs: TensorGroup = []
+    private(set) var truth: TensorGroup = []
+    private(set) var bounds: TensorGroup = []
+
+    mutating func output(_ name: String, _ tensor: Tensor) { outputs.append(name, tensor) }
+
+    mutating func output(_ name: String, _ values: [Float], _ shape: [Int]) {
+        outputs.append(name, Tensor(values.map { $0.isNaN ? Float(bitPattern: 0x7FC0_0000) : $0 }, shape: shape))
+    }
+
+    mutating func output(_ name: String, bf16 bits: [UInt16], _ shape: [Int]) {
+        outputs.append(name, Tensor(bf16: bits.map { $0 & 0x7FFF > 0x7F80 ? 0x7FC0 : $0 }, shape: shape))
+    }
+
+    /// Q1 and Q2: the exact results rounded once to fp64, and the scale against which an error is judged.
+    mutating func truth(_ name: String, _ values: [Double], bounds scale: [Double], _ shape: [Int]) {
+        func canonical(_ value: Double) -> Double {
+            value.isNaN ? Double(bitPattern: 0x7FF8_0000_0000_0000) : value
+        }
+        truth.append(name, Tensor(values.map(canonical), shape: shape))
+        bounds.append(name, Tensor(scale.map(canonical), shape: shape))
+    }
+}
+
+/// Every operation that the reference knows, by its public name.
+public enum OperationCatalog {
+    /// In the order of the suites.
+    public static let all: [Operation] =
+        bfloat16Operations + dotOperations + mathOperations + randomOperations + squinchOperations
+        + allReduceOperations
+
+    private static let byName = Dictionary(uniqueKeysWithValues: all.map { ($0.name, $0) })
+
+    /// - Throws: ``OperationError`` of kind `unknownOperation`, naming the nearest name that exists.
+    public static func operation(named name: String) throws(OperationError) -> Operation {
+        if let operation = byName[name] { return operation }
+        let nearest = all.map(\.name).min { editDistance($0, name) < editDistance($1, name) }
+        let hint = nearest.map { "; did you mean '\($0)'?" } ?? ""
+        throw OperationError(.unknownOperation, "unknown operation '\(name)'\(hint)")
+    }
+
+    /// The case with `outputs`, `truth` and `bounds` as the reference computes them; what it held there is replaced.
+    ///
+    /// - Throws: ``OperationError`` naming the case, the key or dataset, and what was expected.
+    public static func evaluate(_ goldenCase: GoldenCase) throws(OperationError) -> GoldenCase {
+        do {
+            let operation = try operation(named: goldenCase.op)
+            var reader = CaseReader(goldenCase)
+            let result = try operation.compute(&reader)
+            var evaluated = goldenCase
+            evaluated.outputs = result.outputs
+            evaluated.truth = result.truth
+            evaluated.bounds = result.bounds
+            evaluated.intermediates = []
+            return evaluated
+        } catch var error as OperationError {
+            error.caseName = goldenCase.name
+            throw error
+        } catch {
+            throw OperationError(.value, "\(goldenCase.op): \(error)", caseName: goldenCase.name)
+        }
+    }
+
+    private static func editDistance(_ first: String, _ second: String) -> Int {
+        let second = Array(second)
+        var row = Array(0...second.count)
+        for (i, character) in first.enumerated() {
+            var diagonal = row[0]
+            row[0] = i + 1
+            for j in second.indices {
+                let substituted = diagonal + (character == second[j] ? 0 : 1)
+                diagonal = row[j + 1]
+                row[j + 1] = min(substituted, row[j] + 1, diagonal + 1)
+            }
+        }
+        return row[second.count]
+    }
+}
