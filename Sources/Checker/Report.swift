@@ -1,0 +1,155 @@
+import GoldenIO
+
+/// One element that differs, with what a person needs to see why.
+public struct MismatchDetail: Sendable, Hashable {
+    /// In C order.
+    public let index: Int
+    /// One number a dimension.
+    public let position: [Int]
+    /// Hexadecimal bits, decimal value, sign, exponent and significand of what was expected and of what was got.
+    public let expected: ElementText
+    public let got: ElementText
+    /// Representable values apart; nil where one is NaN, and for integers.
+    public let ulps: UInt64?
+    /// |got - truth| over the tolerance of Q3; nil where the case has no bounds.
+    public let shareOfBound: Double?
+    /// The inputs that made it, as text: ("a", "0x3F80 = 1").
+    public let inputs: [InputText]
+}
+
+/// An element as people read it.
+public struct ElementText: Sendable, Hashable {
+    public let bits: String
+    public let decimal: String
+    /// For floating-point formats: "+ 2^1 x 1.0110011".
+    public let fields: String?
+}
+
+/// An input beside a mismatch.
+public struct InputText: Sendable, Hashable {
+    public let name: String
+    public let text: String
+}
+
+/// How far apart the elements of a floating-point output are: counts by distance in representable values. Empty for integers.
+public struct UlpHistogram: Sendable, Hashable {
+    /// Upper ends of the buckets: 0, 1, 2, 4, 8, ..., 2^31; the last bucket holds all that is more.
+    public private(set) var counts = [Int](repeating: 0, count: 34)
+    /// NaN against a number.
+    public private(set) var incomparable = 0
+
+    public init() {}
+
+    mutating func add(_ ulps: UInt64?) {
+        guard let ulps else {
+            incomparable += 1
+            return
+        }
+        counts[Self.bucket(ulps)] += 1
+    }
+
+    mutating func addEqual(_ count: Int) { counts[0] += count }
+
+    static func bucket(_ ulps: UInt64) -> Int {
+        if ulps <= 1 { return Int(ulps) }
+        return min(33, 65 - (ulps - 1).leadingZeroBitCount)
+    }
+
+    /// The label of a bucket: "0", "1", "2", "3-4", "5-8", ...
+    public static func label(_ bucket: Int) -> String {
+        if bucket <= 2 { return "\(bucket)" }
+        if bucket == 33 { return "more" }
+        return "\((1 << (bucket - 2)) + 1)-\(1 << (bucket - 1))"
+    }
+}
+
+/// The statistics of the errors under the policy `bound`, each error divided by its tolerance.
+public struct ErrorStatistics: Sendable, Hashable {
+    /// Elements with finite truth and a bound above zero.
+    public let count: Int
+    public let largest: Double
+    public let mean: Double
+    public let variance: Double
+    /// What |mean| and the variance may be for this count.
+    public let meanLimit: Double
+    public let varianceLimit: Double
+}
+
+/// What was found of one output of one case.
+public struct OutputReport: Sendable, Hashable {
+    public let name: String
+    public var verdict: Verdict
+    public let policy: Policy
+    public let elements: Int
+    /// Elements whose bits differ.
+    public let mismatches: Int
+    /// Elements that the policy does not allow.
+    public let failures: Int
+    /// Why it is missing, malformed or outside, where counts do not say it.
+    public let note: String?
+    public let histogram: UlpHistogram
+    public let statistics: ErrorStatistics?
+    public let first: MismatchDetail?
+    public let worst: MismatchDetail?
+    public let last: MismatchDetail?
+    /// Whether a tensor of zeros or of NaNs would have passed where it is not the right answer.
+    public let isVacuous: Bool
+}
+
+/// What was found of one case.
+public struct CaseReport: Sendable, Hashable {
+    public let suite: String
+    public let file: String
+    public let name: String
+    public let op: String
+    public let why: String
+    public let recipe: [String: JSONValue]
+    public let outputs: [OutputReport]
+
+    public var conforms: Bool { outputs.allSatisfy(\.verdict.conforms) }
+}
+
+/// The outcome of judging an implementation, independent of how it is shown.
+public struct Report: Sendable, Hashable {
+    /// What was judged: a path or a command.
+    public let subject: String
+    public private(set) var cases: [CaseReport] = []
+    /// What the candidate has beside what was judged.
+    public private(set) var notes: [String] = []
+
+    public init(subject: String) { self.subject = subject }
+
+    public mutating func append(_ report: CaseReport) { cases.append(report) }
+    public mutating func append(note: String) { notes.append(note) }
+
+    /// Whether anything was judged and all of it conforms.
+    public var conforms: Bool { !cases.isEmpty && cases.allSatisfy(\.conforms) }
+
+    public func count(_ verdict: Verdict) -> Int {
+        cases.reduce(0) { $0 + $1.outputs.count { $0.verdict == verdict } }
+    }
+
+    /// - Throws: ``JudgingError/vacuous(_:)`` if some output was judged by a tolerance and every such output would have let zeros or NaNs pass.
+    public func refuseVacuous() throws(JudgingError) {
+        let tolerant = cases.flatMap(\.outputs).filter { $0.policy != .exact && $0.elements > 0 }
+        if let first = tolerant.first, tolerant.allSatisfy(\.isVacuous) { throw .vacuous(first.policy) }
+    }
+}
+
+/// Why something could not be judged.
+public enum JudgingError: Error, Hashable, Sendable, CustomStringConvertible {
+    case nothingToJudge(String)
+    case vacuous(Policy)
+    case plugin(command: String, file: String, String)
+    case goldens(String)
+
+    public var description: String {
+        switch self {
+        case .nothingToJudge(let why): "nothing was judged: \(why)"
+        case .vacuous(let policy):
+            "the policy \(policy) is vacuous here: a tensor of zeros, or of NaNs, would pass every output that it judges"
+        case .plugin(let command, let file, let what): "\(file): the command '\(command)' \(what)"
+        case .goldens(let what): what
+        }
+    }
+}
