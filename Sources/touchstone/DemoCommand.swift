@@ -1,0 +1,92 @@
+import ArgumentParser
+import Checker
+import Foundation
+import GoldenIO
+import Goldens
+import ModelSpec
+import Platform
+
+struct Demo: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Show what this does, in a few seconds.",
+        discussion: """
+            Generates the quick goldens into a fresh folder, compares them with the shipped ones, judges the reference through the same door as \
+            any other implementation, judges a deliberately wrong one, and shows how its failure reads. Run it in the package's folder.
+            """)
+
+    @Option(name: .long, help: ArgumentHelp("The shipped goldens.", valueName: "dir"))
+    var goldens = "GoldenData"
+
+    @Option(name: .long, help: ArgumentHelp("The wrong implementation.", valueName: "script"))
+    var wrong = "Tools/examples/truncating"
+
+    func run() async throws {
+        Interruption.watch()
+        guard FileManager.default.fileExists(atPath: goldens + "/MANIFEST.json") else {
+            throw CommandError(
+                "no goldens at '\(goldens)': run this in the package's folder, or name them with --goldens")
+        }
+        guard FileManager.default.isExecutableFile(atPath: wrong) else {
+            throw CommandError("no script at '\(wrong)': run this in the package's folder, or name it with --wrong")
+        }
+        let folder = try TemporaryFolder()
+        defer { folder.remove() }
+        let start = monotonicSeconds()
+
+        print("1. Write the quick goldens with the bit-exact reference")
+        let fresh = try GoldenSet.generate(
+            suites: Suite.allCases, tier: .quick, seed: GoldenSuites.defaultSeed,
+            directory: folder.path + "/GoldenData",
+            inputsOnly: false, quiet: false)
+        let elements = fresh.files.reduce(0) { $0 + $1.bytes }
+        print(
+            "   \(fresh.files.count) files, \(fresh.files.reduce(0) { $0 + $1.cases }) cases, \(compact(Double(elements)))B in \(tenths(monotonicSeconds() - start)) s"
+        )
+
+        print("2. Compare them with the shipped ones, byte for byte")
+        let shipped = try Manifest(reading: goldens + "/MANIFEST.json")
+        var differing: [String] = []
+        for file in shipped.files {
+            let now = fresh.files.first { $0.path == file.path }?.sha256
+            let onDisk = try sha256(ofFile: "\(goldens)/\(file.path)")
+            if now != file.sha256 || onDisk != file.sha256 { differing.append(file.path) }
+        }
+        print(
+            differing.isEmpty
+                ? "   all \(shipped.files.count) files are identical"
+                : "   DIFFERENT: \(differing.joined(separator: ", "))")
+
+        print("3. Judge the reference as if it were somebody else's")
+        let program = PluginProcess.quoted(Bundle.main.executablePath ?? CommandLine.arguments[0])
+        let reference = try await judge("\(program) evaluate --quiet {in} {out}", ["dot/gemm.h5", "squinch/encode.h5"])
+        print("   \(TextReport().summary(reference))")
+
+        print("4. Judge an implementation that truncates instead of rounding to nearest")
+        let arithmetic = try GoldenFile(reading: goldens + "/bf16/arithmetic.h5")
+        let nearest = arithmetic.caseNames.filter { $0.hasSuffix("-rne") }
+        let truncating = try await judge(
+            "\(PluginProcess.quoted(wrong)) {in} {out}", ["bf16/arithmetic.h5"], cases: Set(nearest))
+        let text = TextReport(usesColour: Terminal.standardOutputIsTerminal, detailLimit: 1).text(truncating)
+        for line in text.split(separator: "\n", omittingEmptySubsequences: false) { print("   \(line)") }
+
+        print("Summary")
+        let lines: [(String, Bool)] = [
+            ("goldens reproduced byte for byte", differing.isEmpty),
+            ("the reference conforms to its goldens", reference.conforms),
+            ("the truncating implementation is found out", !truncating.conforms && truncating.count(.outside) > 0),
+        ]
+        for (what, holds) in lines { print("   \(holds ? "yes" : "NO ")  \(what)") }
+        print("   \(tenths(monotonicSeconds() - start)) s in all")
+        if lines.contains(where: { !$0.1 }) { throw ExitCode(1) }
+    }
+
+    private func judge(_ command: String, _ files: [String], cases: Set<String> = []) async throws -> Report {
+        var report = Report(subject: command)
+        let plugin = try PluginProcess(command: command, timeout: .seconds(600))
+        try await plugin.judge(
+            files.map { "\(goldens)/\($0)" }, JudgingOptions(cases: cases), quiet: true, into: &report)
+        return report
+    }
+
+    private func tenths(_ seconds: Double) -> String { "\((seconds * 10).rounded() / 10)" }
+}

@@ -1,0 +1,99 @@
+import ArgumentParser
+import Foundation
+import GoldenIO
+
+struct Dump: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Look into a golden file.",
+        discussion: """
+            Without options: the file's attributes and one line a case. With --case: what the case is there to catch, its \
+            recipe, and the first values of each dataset with their bits, side by side. --dataset picks one \
+            (inputs/a, outputs/r ...), --count says how many values, --start where to begin.
+            """)
+
+    @Argument(help: ArgumentHelp("The golden file.", valueName: "file.h5"))
+    var file: String
+
+    @Option(name: .customLong("case"), help: "Show this case.")
+    var caseName: String?
+
+    @Option(name: .long, help: "Show this dataset of the case only, as group/name.")
+    var dataset: String?
+
+    @Option(name: .long, help: "The first element to show, in C order.")
+    var start = 0
+
+    @Option(name: .long, help: "How many elements of each dataset to show; 0 for all.")
+    var count = 16
+
+    func validate() throws {
+        if dataset != nil && caseName == nil { throw ValidationError("--dataset needs --case.") }
+        if start < 0 || count < 0 { throw ValidationError("--start and --count cannot be negative.") }
+    }
+
+    func run() async throws {
+        let golden = try GoldenFile(reading: file)
+        guard let caseName else { return try summary(of: golden) }
+        guard golden.caseNames.contains(caseName) else {
+            throw CommandError("\(file): no case '\(caseName)'; it has \(golden.caseNames.joined(separator: ", "))")
+        }
+        let goldenCase = try golden.readCase(caseName)
+        print("case    \(goldenCase.name)")
+        print("op      \(goldenCase.op)")
+        if !goldenCase.why.isEmpty { print("why     \(goldenCase.why)") }
+        print("clauses \(goldenCase.specClauses.joined(separator: " "))")
+        print("recipe  \(try JSONValue.object(goldenCase.recipe).text())")
+        var shown = 0
+        for group in CaseGroup.allCases {
+            for named in goldenCase[group].tensors where dataset == nil || dataset == "\(group.rawValue)/\(named.name)"
+            {
+                show("\(group.rawValue)/\(named.name)", named.tensor)
+                shown += 1
+            }
+        }
+        if let dataset, shown == 0 { throw CommandError("\(file): case '\(caseName)' has no dataset '\(dataset)'") }
+    }
+
+    private func summary(of golden: GoldenFile) throws {
+        let header = golden.header
+        print("file      \(file)")
+        print("suite     \(header.suite)")
+        print("tier      \(header.tier)")
+        print("spec      \(header.specVersion)")
+        print("generator \(header.generator)")
+        print("seed      0x\(String(header.seed, radix: 16))")
+        print("cases     \(golden.caseNames.count)")
+        let width = golden.caseNames.map(\.count).max() ?? 0
+        for name in golden.caseNames {
+            let goldenCase = try golden.readCase(name, groups: [.inputs, .outputs])
+            func shapes(_ group: TensorGroup) -> String {
+                group.tensors.map { "\($0.name) \($0.tensor.type.rawValue)\($0.tensor.shape)" }.joined(separator: ", ")
+            }
+            let padded = name + String(repeating: " ", count: width - name.count)
+            print("  \(padded)  \(goldenCase.op): \(shapes(goldenCase.inputs)) -> \(shapes(goldenCase.outputs))")
+        }
+    }
+
+    private func show(_ name: String, _ tensor: Tensor) {
+        print("\n\(name)  \(tensor.type.rawValue) \(tensor.shape)")
+        let end = count == 0 ? tensor.count : min(tensor.count, start + count)
+        guard start < end else { return }
+        for index in start..<end {
+            let position = "[\(multiIndex(index, tensor.shape).map(String.init).joined(separator: ", "))]"
+            print(
+                "  \(position.padding(toLength: max(12, position.count), withPad: " ", startingAt: 0))  \(tensor.bitsText(at: index))  \(tensor.valueText(at: index))"
+            )
+        }
+        if end < tensor.count { print("  ... \(tensor.count - end) more") }
+    }
+
+    private func multiIndex(_ index: Int, _ shape: [Int]) -> [Int] {
+        var rest = index
+        var result: [Int] = []
+        for size in shape.reversed() {
+            result.append(rest % size)
+            rest /= size
+        }
+        return result.reversed()
+    }
+}

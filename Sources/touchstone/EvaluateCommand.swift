@@ -1,0 +1,104 @@
+import ArgumentParser
+import GoldenIO
+import Goldens
+import ModelSpec
+import Platform
+
+struct Evaluate: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Fill in the reference's answers for any file of cases.",
+        discussion: """
+            Reads the cases of IN.h5 (attributes op and recipe, datasets under inputs/), computes outputs/, truth/ and \
+            bounds/ with the reference, and writes OUT.h5 with everything in it. What IN.h5 holds in outputs/ is replaced. \
+            `touchstone generate --inputs-only` writes files to start from; any HDF5 library can write one.
+
+            With --with KEY=VALUE the answers are those of another recipe, while the file keeps the recipe it came with; \
+            --with KEY:OLD=VALUE does so only where the recipe says OLD. --with rounding:rne=rtz gives what an \
+            implementation that truncates would give.
+            """)
+
+    @Argument(help: ArgumentHelp("The file of cases.", valueName: "in.h5"))
+    var input: String
+
+    @Argument(help: ArgumentHelp("The file to write.", valueName: "out.h5"))
+    var output: String
+
+    @Option(name: .long, help: "What computes: reference.")
+    var backend: Backend = .reference
+
+    @Option(
+        name: .customLong("with"),
+        help: ArgumentHelp(
+            "Answer as if the recipe said so, where it has the key; may be given several times.",
+            valueName: "key[:old]=value"))
+    var overrides: [RecipeOverride] = []
+
+    @Flag(name: .long, help: "Print nothing but errors.")
+    var quiet = false
+
+    enum Backend: String, ExpressibleByArgument, CaseIterable { case reference }
+
+    /// `key=value` or `key:old=value`.
+    struct RecipeOverride: ExpressibleByArgument {
+        let key: String
+        let old: JSONValue?
+        let value: JSONValue
+
+        init?(argument: String) {
+            let sides = argument.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            guard sides.count == 2 else { return nil }
+            let left = sides[0].split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+            guard !left[0].isEmpty else { return nil }
+            key = String(left[0])
+            old = left.count == 2 ? Self.parse(left[1]) : nil
+            value = Self.parse(sides[1])
+        }
+
+        private static func parse(_ text: Substring) -> JSONValue {
+            switch text {
+            case "true": .bool(true)
+            case "false": .bool(false)
+            default: Int64(text).map(JSONValue.integer) ?? Double(text).map(JSONValue.number) ?? .string(String(text))
+            }
+        }
+
+        func apply(to recipe: inout [String: JSONValue]) {
+            guard let current = recipe[key], old == nil || old == current else { return }
+            recipe[key] = value
+            recipe[key + "_bits"] = nil
+        }
+    }
+
+    func run() async throws {
+        Interruption.watch()
+        let file = try GoldenFile(reading: input)
+        guard !file.caseNames.isEmpty else { throw CommandError("\(input): no cases in it") }
+        let writer = try GoldenWriter(path: output, header: header(of: file))
+        let bar = ProgressBar("evaluate", total: UInt64(file.caseNames.count), unit: "cases", quiet: quiet)
+        var elements = 0
+        for (index, name) in file.caseNames.enumerated() {
+            try Interruption.check()
+            let goldenCase = try file.readCase(name, groups: [.inputs])
+            var asked = goldenCase
+            for override in overrides { override.apply(to: &asked.recipe) }
+            var answered: GoldenCase
+            do { answered = try OperationCatalog.evaluate(asked) } catch {
+                throw CommandError("\(input): \(error)")
+            }
+            answered.recipe = goldenCase.recipe
+            elements += answered.outputs.tensors.reduce(0) { $0 + $1.tensor.count }
+            try writer.write(answered)
+            bar.update(UInt64(index + 1))
+        }
+        try writer.finish()
+        bar.finish()
+        if !quiet { print("\(output): \(file.caseNames.count) cases, \(elements) output elements, reference") }
+    }
+
+    private func header(of file: GoldenFile) -> GoldenHeader {
+        var header = file.header
+        header.specVersion = Specification.version
+        header.generator = Specification.generator
+        return header
+    }
+}

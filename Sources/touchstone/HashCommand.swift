@@ -1,0 +1,42 @@
+import ArgumentParser
+import GoldenIO
+
+struct Hash: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Print the SHA-256 of golden files, or the fingerprints of their cases.",
+        discussion: """
+            The SHA-256 is of the file's bytes, as MANIFEST.json lists it. With --cases one line a case: the fingerprint of \
+            its outputs, a SHA-256 chain over name, type, shape and bits that is the same for every file that holds the \
+            same results, whoever wrote it. --inputs fingerprints the inputs instead.
+            """)
+
+    @Argument(help: ArgumentHelp("Golden files.", valueName: "file.h5"))
+    var files: [String]
+
+    @Flag(name: .long, help: "A fingerprint for each case.")
+    var cases = false
+
+    @Flag(name: .long, help: "Fingerprint the inputs, not the outputs.")
+    var inputs = false
+
+    func validate() throws {
+        if files.isEmpty { throw ValidationError("Name at least one file.") }
+    }
+
+    func run() async throws {
+        for path in files {
+            guard cases || inputs else {
+                print("\(try sha256(ofFile: path))  \(path)")
+                continue
+            }
+            let file = try GoldenFile(reading: path)
+            for name in file.caseNames {
+                let goldenCase = try file.readCase(name, groups: [inputs ? .inputs : .outputs])
+                var fingerprint = Fingerprint()
+                let group = inputs ? goldenCase.inputs : goldenCase.outputs
+                for tensor in group.tensors { fingerprint.append(tensor.name, tensor.tensor) }
+                print("\(fingerprint.hexadecimal)  \(path)  \(name)")
+            }
+        }
+    }
+}

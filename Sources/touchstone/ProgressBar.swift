@@ -1,0 +1,75 @@
+import Platform
+
+/// Progress of long work on standard error: a bar with rate and time left on a terminal, a plain line every ten seconds
+/// elsewhere, nothing when quiet. Call ``update(_:)`` from one thread.
+final class ProgressBar {
+    private let label: String
+    private let total: UInt64
+    private let unit: String
+    private let isQuiet: Bool
+    private let start = monotonicSeconds()
+    private var lastDrawn = -1.0
+    private var isDrawn = false
+
+    init(_ label: String, total: UInt64, unit: String, quiet: Bool) {
+        self.label = label
+        self.total = total
+        self.unit = unit
+        isQuiet = quiet
+    }
+
+    func update(_ done: UInt64) {
+        guard !isQuiet else { return }
+        let elapsed = monotonicSeconds() - start
+        let isTerminal = Terminal.standardErrorIsTerminal
+        guard elapsed - lastDrawn >= (isTerminal ? 0.1 : 10) else { return }
+        guard isTerminal || lastDrawn >= 0 || elapsed >= 10 else { return }
+        lastDrawn = elapsed
+        isDrawn = true
+        let fraction = total == 0 ? 1 : min(1, Double(done) / Double(total))
+        let rate = elapsed > 0 ? Double(done) / elapsed : 0
+        let left = rate > 0 ? Double(total - min(done, total)) / rate : 0
+        let numbers = "\(percent(fraction))  \(compact(rate)) \(unit)/s  \(duration(left)) left"
+        guard isTerminal else {
+            Terminal.writeError("\(label): \(numbers)\n")
+            return
+        }
+        let width = max(10, Terminal.columns - label.count - numbers.count - 6)
+        let filled = Int(fraction * Double(width))
+        let bar = String(repeating: "#", count: filled) + String(repeating: ".", count: width - filled)
+        Terminal.writeError("\r\(label) [\(bar)] \(numbers)\u{1B}[K")
+    }
+
+    /// Takes the bar off the screen.
+    func finish() {
+        if isDrawn && Terminal.standardErrorIsTerminal { Terminal.writeError("\r\u{1B}[K") }
+    }
+
+    private func percent(_ fraction: Double) -> String {
+        let tenths = Int(fraction * 1000)
+        return "\(tenths / 10).\(tenths % 10) %"
+    }
+}
+
+/// A number with three significant digits and a unit prefix: 12.3 M.
+func compact(_ value: Double) -> String {
+    var value = value
+    for prefix in ["", "k", "M", "G", "T"] {
+        if value < 999.5 || prefix == "T" {
+            let scale = value < 9.995 ? 100.0 : value < 99.95 ? 10.0 : 1.0
+            let digits = (value * scale).rounded() / scale
+            let text = scale == 1 ? "\(Int(digits))" : "\(digits)"
+            return prefix.isEmpty ? text : "\(text) \(prefix)"
+        }
+        value /= 1000
+    }
+    return "\(value)"
+}
+
+/// Seconds as people read them: 42 s, 3 min 05 s, 2 h 10 min.
+func duration(_ seconds: Double) -> String {
+    let whole = Int(seconds.rounded())
+    if whole < 60 { return "\(whole) s" }
+    if whole < 3600 { return "\(whole / 60) min \(whole % 60 < 10 ? "0" : "")\(whole % 60) s" }
+    return "\(whole / 3600) h \(whole % 3600 / 60) min"
+}

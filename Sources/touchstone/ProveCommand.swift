@@ -1,0 +1,172 @@
+import ArgumentParser
+import BFloat16
+import ExactMath
+import Foundation
+import Platform
+import Prover
+
+extension BFloat16Operation: ExpressibleByArgument {}
+extension Tininess: ExpressibleByArgument {}
+extension MathFunction: ExpressibleByArgument {}
+extension MathProof.Method: ExpressibleByArgument {}
+
+struct Prove: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Compare the arithmetic with a second derivation, exhaustively.",
+        discussion: """
+            Long work on all cores: it shows a bar, can be cut into shards (--shard 3/8), and with --resume FILE goes on where it \
+            was stopped. Exit status 1 if the two derivations differ anywhere.
+            """,
+        subcommands: [ProveBFloat16.self, ProveMath.self, ProveSquinch.self])
+}
+
+/// What every proof takes.
+struct ProofOptions: ParsableArguments {
+    @Option(
+        name: .long,
+        help: ArgumentHelp("Do part I of N of the cases; the parts are disjoint and together all.", valueName: "i/n"))
+    var shard: Shard = .whole
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Keep the state in this file and go on from it; a finished one repeats its outcome.", valueName: "file"))
+    var resume: String?
+
+    @Option(name: .long, help: "Threads; all cores by default.")
+    var threads: Int = Workers.processorCount
+
+    @Flag(name: .long, help: "Print the outcome only.")
+    var quiet = false
+
+    func validate() throws {
+        guard (1...1024).contains(threads) else { throw ValidationError("--threads takes 1 to 1024.") }
+    }
+
+    /// Runs a proof under a progress bar and prints its outcome.
+    func run(
+        _ label: String, total: UInt64, method: String,
+        _ body: (_ progress: (ExhaustiveProgress) throws -> Void) throws -> ExhaustiveOutcome
+    ) throws {
+        Interruption.watch()
+        let bar = ProgressBar(label, total: total / UInt64(shard.count), unit: "cases", quiet: quiet)
+        let outcome = try body { progress in
+            bar.update(progress.done)
+            try Interruption.check()
+        }
+        bar.finish()
+        print("proof       \(label)")
+        print("shard       \(shard)")
+        print("method      \(method)")
+        print("cases       \(outcome.cases)")
+        print("mismatches  \(outcome.mismatches)")
+        print("time        \(duration(outcome.seconds))")
+        for mismatch in outcome.firstMismatches { print("  \(mismatch)") }
+        if outcome.mismatches > 0 { throw ExitCode(1) }
+    }
+}
+
+extension Shard: ExpressibleByArgument {
+    public init?(argument: String) {
+        guard let shard = try? Shard(argument) else { return nil }
+        self = shard
+    }
+}
+
+struct ProveBFloat16: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "bf16",
+        abstract: "An operation on bf16 against a second derivation (B6).",
+        discussion: """
+            Unary operations over all 65,536 values, binary ones over all 2^32 pairs, conversions from 32-bit types over all 2^32; fma and \
+            conversions from 64-bit types over a grid of boundary values and a seeded sample. Results and flags are compared bit for bit.
+            """)
+
+    @Option(name: .long, help: "add, sub, mul, div, rem, sqrt, fma, roundToIntegral, from-fp32, to-int8 ...")
+    var operation: BFloat16Operation
+
+    @Option(name: .long, help: "rne, rtz, rdn, rup, rna, rto or sr, where the operation rounds; rne by default.")
+    var rounding: String?
+
+    @Option(name: .long, help: "after or before: when a result counts as tiny.")
+    var tininess: Tininess = .afterRounding
+
+    @Option(name: .long, help: "Chooses the random words of sr and the sampled operands.")
+    var seed: Seed = Seed(1)
+
+    @Option(name: .long, help: "Sampled cases, where not all can be done.")
+    var samples: UInt64 = 1 << 28
+
+    @OptionGroup var options: ProofOptions
+
+    func validate() throws {
+        if let rounding, !operation.roundings.contains(rounding) {
+            let known = operation.roundings.isEmpty ? "none" : operation.roundings.joined(separator: ", ")
+            throw ValidationError("\(operation.rawValue) has no rounding mode '\(rounding)'; it has \(known).")
+        }
+    }
+
+    func run() async throws {
+        let proof = try BFloat16Proof(
+            operation: operation, rounding: rounding, tininess: tininess, seed: seed.value, samples: samples)
+        let label = "bf16.\(operation.rawValue)\(proof.rounding.map { " \($0)" } ?? "")"
+        try options.run(label, total: proof.total, method: "\(proof.coverage); \(proof.method)") { progress in
+            let result = try proof.run(
+                shard: options.shard, threads: options.threads, resumeFile: options.resume, progress: progress)
+            return ExhaustiveOutcome(
+                cases: result.cases, mismatches: result.mismatches, firstMismatches: result.firstMismatches,
+                seconds: result.seconds)
+        }
+    }
+}
+
+struct ProveSquinch: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "squinch",
+        abstract: "The scales and thresholds of Squinch against MPFR (S2).",
+        discussion: "Needs the library MPFR, which nothing else does.")
+
+    func run() async throws {
+        let outcome = try SquinchTablesProof.run()
+        let naive = outcome.naiveLogarithm
+        print("proof       squinch tables")
+        print("method      MPFR \(outcome.version)")
+        print("cases       \(outcome.cases)")
+        print("mismatches  \(outcome.mismatches.count)")
+        for mismatch in outcome.mismatches.prefix(16) { print("  \(mismatch)") }
+        print(
+            "a scale byte by a logarithm rounded to fp32 would be wrong at \(naive.wrongAtThreshold) of \(naive.thresholds) thresholds and just below \(naive.wrongBelowThreshold)"
+        )
+        if !outcome.mismatches.isEmpty { throw ExitCode(1) }
+    }
+}
+
+struct ProveMath: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "math",
+        abstract: "An elementary function against MPFR, over all 2^32 arguments (E2).",
+        discussion: """
+            Needs the library MPFR 4.2 or later, which nothing else does. --method every calls MPFR for every argument and takes \
+            hours; --method runs calls it at the ends of each run of equal results and proves the rest: by monotonicity, symmetry \
+            and period, and bounds for tiny arguments, all of them checked on all arguments.
+            """)
+
+    @Option(name: .long, help: "exp, expm1, log, log1p, sqrt, rsqrt, reciprocal, sinPi or cosPi.")
+    var function: MathFunction
+
+    @Option(name: .long, help: "runs or every.")
+    var method: MathProof.Method = .runs
+
+    @OptionGroup var options: ProofOptions
+
+    func run() async throws {
+        let version = try MPFR().version
+        try options.run(
+            "math.\(function.rawValue)", total: 1 << 32, method: "MPFR \(version), \(method.rawValue)"
+        ) { progress in
+            try MathProof.run(
+                function, method: method, shard: options.shard, threads: options.threads, resumeFile: options.resume,
+                progress: progress)
+        }
+    }
+}

@@ -1,0 +1,223 @@
+import ArgumentParser
+import Checker
+import Foundation
+import GoldenIO
+import Goldens
+import Platform
+
+extension NaNRule: ExpressibleByArgument {}
+
+extension Policy: ExpressibleByArgument {
+    public init?(argument: String) { self.init(argument) }
+}
+
+enum ReportFormat: String, ExpressibleByArgument, CaseIterable { case text, json }
+
+/// Where a report goes and how it looks.
+struct ReportOptions: ParsableArguments {
+    @Option(name: .long, help: "text or json.")
+    var format: ReportFormat = .text
+
+    @Option(
+        name: [.short, .long],
+        help: ArgumentHelp("Write the report to this file instead of standard output.", valueName: "file"))
+    var output: String?
+
+    @Option(name: .long, help: ArgumentHelp("Show so many failing outputs in detail.", valueName: "n"))
+    var details = 8
+
+    @Flag(name: .long, help: "Print nothing but errors; the exit status tells.")
+    var quiet = false
+
+    func validate() throws {
+        if details < 0 { throw ValidationError("--details cannot be negative.") }
+    }
+
+    func write(_ report: Report) throws {
+        let isTerminal = output == nil && Terminal.standardOutputIsTerminal
+        let colour = isTerminal && ProcessInfo.processInfo.environment["NO_COLOR"] == nil
+        let text =
+            switch format {
+            case .text: TextReport(usesColour: colour, detailLimit: details).text(report)
+            case .json: try report.json.text(indented: true) + "\n"
+            }
+        if let output {
+            try Files.replace(output, with: Array(text.utf8))
+        } else if !quiet {
+            print(text, terminator: "")
+        }
+    }
+}
+
+struct Validate: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Judge an implementation: a file that it wrote, or a command that writes one.",
+        discussion: """
+            FILE.h5 holds the same cases as a golden file, with outputs/ filled by the implementation. Its suite is read from the file, or \
+            given by --goldens as one golden file.
+
+            With --exec the command runs once for each golden file of the suites, through /bin/sh, with {in} replaced by a file of \
+            recipes and inputs and {out} by the path to write to:
+
+              touchstone validate --suite dot --exec 'python my_kernel.py {in} {out}'
+
+            Every output gets a verdict: exact, legal reordering (inside the bound and unbiased), within tolerance, outside, missing or \
+            malformed. Without --policy, dot.* and sum.* are judged by bound and everything else by bits.
+            """)
+
+    @Argument(help: ArgumentHelp("The file to judge.", valueName: "file.h5"))
+    var file: String?
+
+    @Option(
+        name: .long, help: ArgumentHelp("The command to judge; {in} and {out} stand for paths.", valueName: "command"))
+    var exec: String?
+
+    @Option(name: .long, help: ArgumentHelp("The folder of goldens, or one golden file.", valueName: "path"))
+    var goldens = "GoldenData"
+
+    @Option(name: .long, help: "A suite to judge; may be given several times. All by default.")
+    var suite: [Suite] = []
+
+    @Option(name: .customLong("case"), help: "A case to judge; may be given several times. All by default.")
+    var cases: [String] = []
+
+    @Option(name: .long, help: "exact, ulp:N or bound, for every output.")
+    var policy: Policy?
+
+    @Option(name: .long, help: "class: all NaNs are equal. bits: every bit counts.")
+    var nan: NaNRule = .asClass
+
+    @Option(name: .long, help: ArgumentHelp("Seconds that the command may take for one file.", valueName: "seconds"))
+    var timeout: Double = 600
+
+    @OptionGroup var report: ReportOptions
+
+    func validate() throws {
+        if (file == nil) == (exec == nil) { throw ValidationError("Give a file to judge, or a command with --exec.") }
+        if let exec, !exec.contains("{out}") {
+            throw ValidationError("The command of --exec must say where {out} goes.")
+        }
+        if !(timeout > 0 && timeout <= 1e6) { throw ValidationError("--timeout takes seconds above 0.") }
+    }
+
+    func run() async throws {
+        Interruption.watch()
+        let options = JudgingOptions(policy: policy, nanRule: nan, cases: Set(cases))
+        var result = Report(subject: file ?? exec ?? "")
+        if let file {
+            try judge(file: file, options, &result)
+        } else if let exec {
+            try await judge(command: exec, options, &result)
+        }
+        guard !result.cases.isEmpty else {
+            throw JudgingError.nothingToJudge(
+                cases.isEmpty
+                    ? "no golden file of these suites under '\(goldens)'"
+                    : "no case named \(cases.joined(separator: ", "))")
+        }
+        try result.refuseVacuous()
+        try report.write(result)
+        if !result.conforms { throw ExitCode(1) }
+    }
+
+    private func judge(file: String, _ options: JudgingOptions, _ result: inout Report) throws {
+        let candidate = try GoldenFile(reading: file)
+        let golden = try goldenFile(for: candidate)
+        try Judge.judge(candidate, against: golden, options: options, into: &result)
+    }
+
+    /// The golden file that a candidate answers: --goldens itself, or the file of the candidate's suite that shares most cases with it.
+    private func goldenFile(for candidate: GoldenFile) throws -> GoldenFile {
+        if try Files.status(of: goldens).kind == .regular { return try GoldenFile(reading: goldens) }
+        let names = Set(candidate.caseNames)
+        var best: (file: GoldenFile, shared: Int)?
+        for path in try goldenPaths(suites: candidate.header.suite.isEmpty ? [] : [candidate.header.suite]) {
+            let file = try GoldenFile(reading: path)
+            let shared = file.caseNames.count { names.contains($0) }
+            if shared > best?.shared ?? 0 { best = (file, shared) }
+        }
+        guard let best else {
+            throw JudgingError.nothingToJudge(
+                "no golden file under '\(goldens)' has a case of \(candidate.path)\(candidate.header.suite.isEmpty ? "" : " (suite '\(candidate.header.suite)')")"
+            )
+        }
+        return best.file
+    }
+
+    private func judge(command: String, _ options: JudgingOptions, _ result: inout Report) async throws {
+        let plugin = try PluginProcess(command: command, timeout: .seconds(timeout))
+        let isFile = try Files.status(of: goldens).kind == .regular
+        let paths = isFile ? [goldens] : try goldenPaths(suites: suite.map(\.rawValue))
+        try await plugin.judge(paths, options, quiet: report.quiet, into: &result)
+    }
+
+    /// The golden files of the suites, in the order of their suites and paths.
+    private func goldenPaths(suites: [String]) throws -> [String] {
+        let manifestPath = goldens + "/MANIFEST.json"
+        guard FileManager.default.fileExists(atPath: manifestPath) else {
+            throw JudgingError.goldens(
+                "'\(goldens)' has no MANIFEST.json: not a folder of goldens; `touchstone generate` writes one, --goldens names it"
+            )
+        }
+        let order = Suite.allCases.map(\.rawValue)
+        return try Manifest(reading: manifestPath).files
+            .filter { suites.isEmpty || suites.contains($0.suite) }
+            .sorted {
+                (order.firstIndex(of: $0.suite) ?? order.count, $0.path) < (
+                    order.firstIndex(of: $1.suite) ?? order.count, $1.path
+                )
+            }
+            .map { "\(goldens)/\($0.path)" }
+    }
+}
+
+extension PluginProcess {
+    /// Runs the command on the inputs of each golden file, in a temporary folder, and adds the verdicts on what it wrote.
+    func judge(_ paths: [String], _ options: JudgingOptions, quiet: Bool, into result: inout Report) async throws {
+        let folder = try TemporaryFolder()
+        defer { folder.remove() }
+        let bar = ProgressBar("validate", total: UInt64(paths.count), unit: "files", quiet: quiet)
+        defer { bar.finish() }
+        for (index, path) in paths.enumerated() {
+            try Interruption.check()
+            let golden = try GoldenFile(reading: path)
+            let names = golden.caseNames.filter { options.cases.isEmpty || options.cases.contains($0) }
+            if names.isEmpty { continue }
+            folder.empty()
+            let (input, output) = (folder.path + "/in.h5", folder.path + "/out.h5")
+            let writer = try GoldenWriter(path: input, header: golden.header)
+            for name in names { try writer.write(try golden.readCase(name, groups: [.inputs])) }
+            try writer.finish()
+            try await run(input: input, output: output, naming: path)
+            do {
+                try Judge.judge(try GoldenFile(reading: output), against: golden, options: options, into: &result)
+            } catch let error as GoldenIOError {
+                throw JudgingError.plugin(command: command, file: path, "wrote an {out} that cannot be read: \(error)")
+            }
+            bar.update(UInt64(index + 1))
+        }
+    }
+}
+
+/// A folder of one run's own under the system's temporary folder.
+struct TemporaryFolder {
+    let path: String
+
+    init() throws {
+        let url = FileManager.default.temporaryDirectory.appendingPathComponent("touchstone-\(UUID().uuidString)")
+        do {
+            try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
+        } catch {
+            throw CommandError("cannot make a temporary folder: \(error.localizedDescription)")
+        }
+        path = url.path
+    }
+
+    func empty() {
+        for name in (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? [] {
+            try? FileManager.default.removeItem(atPath: path + "/" + name)
+        }
+    }
+
+    func remove() { try? FileManager.default.removeItem(atPath: path) }
+}
