@@ -1,0 +1,9 @@
+"""A second derivation of the golden cases, written from the specification alone.
+
+Plain Python integers, fractions, exact float64 and arbitrary precision; no code, table or constant is shared with the
+program that wrote the goldens.
+"""
+
+from .operations import OPERATIONS, OperationError, Result, derive, suite_of
+
+__all__ = ["OPERATIONS", "OperationError", "Result", "derive", "suite_of"]
