@@ -10,7 +10,7 @@ public enum RandomDistributions {
 
     /// A standard Gumbel variate: v = min(RNE32((2w + 1) * 2^-33), 1 - 2^-24), t = -log1p(-v), g = -log(t) (G3).
     ///
-    /// Falls as the word grows, from 22.873857 at 0 to -2.8115408 from 0xFFFFFF80 on. The upper tail, where samples are
+    /// Falls as the word grows, from 22.873857 at 0 to -2.8115408 from 0xFFFFFE80 on. The upper tail, where samples are
     /// decided, is resolved to 2^-33 in v. Where t rounds to 1, log(t) is +0 and g is -0.
     public static func gumbel(_ word: UInt32) -> Float {
         // G3: 33 bits rounded to 24; the scaling is exact.
@@ -25,7 +25,7 @@ public enum RandomDistributions {
     /// Two independent standard normal variates from the words of draws 2n and 2n + 1 (Box and Muller 1958; G4).
     ///
     /// With (u1, u2) the uniform numbers of the words: r = fl(sqrt(-2 * log(u1))), x0 = fl(r * cosPi(2 * u2)),
-    /// x1 = fl(r * sinPi(2 * u2)). r is at most 5.768108; neither result is ever a zero.
+    /// x1 = fl(r * sinPi(2 * u2)). r is at most 5.7681074; neither result is ever a zero.
     public static func normal(_ first: UInt32, _ second: UInt32) -> (Float, Float) {
         let u1 = uniform(first)
         let u2 = uniform(second)

@@ -21,15 +21,16 @@ public enum SquinchTablesProof {
     ///
     /// The logarithm is the correctly rounded one, so that no library's error is blamed.
     public struct NaiveLogarithm: Sendable, Hashable {
-        /// The values looked at on each side of the thresholds: T[q], and the fp32 before it, for each q.
-        public let thresholds: Int
+        /// The values looked at: T[q] and the fp32 on each side of it, for each q.
+        public let values: Int
         /// Wrong at T[q]: the byte is too small.
         public let wrongAtThreshold: Int
         /// Wrong just below T[q]: the byte is too large.
         public let wrongBelowThreshold: Int
+        /// Wrong just above T[q]: the byte is too small.
+        public let wrongAboveThreshold: Int
 
-        /// The share of wrong ones among all values looked at.
-        public var share: Double { Double(wrongAtThreshold + wrongBelowThreshold) / Double(2 * thresholds) }
+        public var wrong: Int { wrongAtThreshold + wrongBelowThreshold + wrongAboveThreshold }
     }
 
     /// - Throws: ``MPFR/LoadError`` where MPFR cannot be loaded.
@@ -72,13 +73,16 @@ public enum SquinchTablesProof {
     public static func naiveLogarithm() -> NaiveLogarithm {
         var wrongAtThreshold = 0
         var wrongBelowThreshold = 0
+        var wrongAboveThreshold = 0
         for q in 1...255 {
             let threshold = SquinchTables.thresholds[q - 1]
             if naiveScaleByte(threshold) != q { wrongAtThreshold += 1 }
             if naiveScaleByte(threshold.nextDown) != q - 1 { wrongBelowThreshold += 1 }
+            if naiveScaleByte(threshold.nextUp) != q { wrongAboveThreshold += 1 }
         }
         return NaiveLogarithm(
-            thresholds: 255, wrongAtThreshold: wrongAtThreshold, wrongBelowThreshold: wrongBelowThreshold)
+            values: 3 * 255, wrongAtThreshold: wrongAtThreshold, wrongBelowThreshold: wrongBelowThreshold,
+            wrongAboveThreshold: wrongAboveThreshold)
     }
 
     /// clip(floor(fl(6 * fl(log m))) + 129, 0, 255): S2 as it is easily written, and not what it means.

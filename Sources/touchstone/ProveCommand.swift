@@ -135,7 +135,7 @@ struct ProveSquinch: AsyncParsableCommand {
         print("mismatches  \(outcome.mismatches.count)")
         for mismatch in outcome.mismatches.prefix(16) { print("  \(mismatch)") }
         print(
-            "a scale byte by a logarithm rounded to fp32 would be wrong at \(naive.wrongAtThreshold) of \(naive.thresholds) thresholds and just below \(naive.wrongBelowThreshold)"
+            "a scale byte by a logarithm rounded to fp32 would be wrong at \(naive.wrongAtThreshold) of 255 thresholds and just below \(naive.wrongBelowThreshold)"
         )
         if !outcome.mismatches.isEmpty { throw ExitCode(1) }
     }
