@@ -29,7 +29,7 @@ struct RandomNumberTests {
         for n in [0, 1, 2, 3, 4, 7, 1 << 33, .max] as [UInt64] {
             let block = Philox4x32.block(
                 key: (0x89AB_CDEF, 0x0123_4567),
-                counter: (UInt32(truncatingIfNeeded: n / 4), UInt32(truncatingIfNeeded: n / 4 >> 32), 3, 9))
+                counter: (UInt32(truncatingIfNeeded: n / 4), UInt32(truncatingIfNeeded: (n / 4) >> 32), 3, 9))
             #expect(stream.word(n) == [block.0, block.1, block.2, block.3][Int(n % 4)])
         }
     }
