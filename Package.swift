@@ -36,9 +36,10 @@ let package = Package(
         .systemLibrary(
             name: "CHDF5", pkgConfig: "hdf5",
             providers: [.apt(["libhdf5-dev"]), .brew(["hdf5"])]),
+        .target(name: "JSON", swiftSettings: strict),
         .target(
             name: "GoldenIO",
-            dependencies: ["CHDF5", "Platform", .product(name: "Crypto", package: "swift-crypto")],
+            dependencies: ["CHDF5", "JSON", "Platform", .product(name: "Crypto", package: "swift-crypto")],
             swiftSettings: strict),
 
         // The one place that imports the C library of the platform.
@@ -46,7 +47,7 @@ let package = Package(
 
         // Operations by name, case generators, truth and bounds; proofs; judging.
         .target(
-            name: "Goldens", dependencies: ["BFloat16", "ExactMath", "ModelSpec", "Reference", "GoldenIO"],
+            name: "Goldens", dependencies: ["BFloat16", "ExactMath", "ModelSpec", "Reference", "GoldenIO", "JSON"],
             swiftSettings: strict),
         .target(
             name: "Prover", dependencies: ["BFloat16", "ExactMath", "ModelSpec", "Reference", "Platform"],
@@ -54,15 +55,20 @@ let package = Package(
         .target(
             name: "Checker",
             dependencies: [
-                "Goldens", "GoldenIO", "ModelSpec", "Platform",
+                "Goldens", "GoldenIO", "JSON", "ModelSpec", "Platform",
                 .product(name: "Subprocess", package: "swift-subprocess"),
             ],
+            swiftSettings: strict),
+
+        // Tokens from text, chats and document trees; packing; the order of training data.
+        .target(
+            name: "TrainingData", dependencies: ["ExactMath", "JSON", "ModelSpec", "Reference", "Platform"],
             swiftSettings: strict),
         .executableTarget(
             name: "touchstone",
             dependencies: [
-                "Checker", "Goldens", "GoldenIO", "ModelSpec", "BFloat16", "ExactMath", "Prover",
-                "Platform",
+                "Checker", "Goldens", "GoldenIO", "JSON", "ModelSpec", "BFloat16", "ExactMath", "Prover", "Reference",
+                "Platform", "TrainingData",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -76,15 +82,21 @@ let package = Package(
             name: "ReferenceTests", dependencies: ["Reference", "ExactMath", "BFloat16", "ModelSpec"],
             swiftSettings: strict),
         .testTarget(
-            name: "GoldenIOTests", dependencies: ["GoldenIO"], resources: [.copy("Fixtures")], swiftSettings: strict),
-        .testTarget(
-            name: "GoldensTests", dependencies: ["Goldens", "GoldenIO", "Reference", "ExactMath"],
+            name: "GoldenIOTests", dependencies: ["GoldenIO", "JSON"], resources: [.copy("Fixtures")],
             swiftSettings: strict),
-        .testTarget(name: "CheckerTests", dependencies: ["Checker", "Goldens", "GoldenIO"], swiftSettings: strict),
+        .testTarget(
+            name: "GoldensTests",
+            dependencies: ["Goldens", "GoldenIO", "JSON", "ModelSpec", "BFloat16", "Reference", "ExactMath"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "CheckerTests", dependencies: ["Checker", "Goldens", "GoldenIO", "JSON"], swiftSettings: strict),
+        .testTarget(
+            name: "TrainingDataTests", dependencies: ["TrainingData", "JSON", "ModelSpec", "Reference"],
+            swiftSettings: strict),
         .testTarget(
             name: "CommandLineTests",
             dependencies: [
-                "touchstone", "GoldenIO", .product(name: "Subprocess", package: "swift-subprocess"),
+                "touchstone", "GoldenIO", "JSON", .product(name: "Subprocess", package: "swift-subprocess"),
             ],
             swiftSettings: strict),
     ]

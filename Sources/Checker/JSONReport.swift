@@ -1,4 +1,5 @@
 import GoldenIO
+import JSON
 
 extension Report {
     /// The report as JSON, for programs; `report.schema.json` in this module's documentation describes it. Keys do not change their meaning within a

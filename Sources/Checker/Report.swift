@@ -1,4 +1,5 @@
 import GoldenIO
+import JSON
 
 /// One element that differs, with what a person needs to see why.
 public struct MismatchDetail: Sendable, Hashable {

@@ -1,5 +1,6 @@
 import Foundation
 import GoldenIO
+import JSON
 
 /// A report for a terminal.
 public struct TextReport {

@@ -1,3 +1,5 @@
+import JSON
+
 /// A tensor and the name of its dataset.
 public struct NamedTensor: Sendable, Hashable {
     public let name: String

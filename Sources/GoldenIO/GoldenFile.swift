@@ -1,5 +1,6 @@
 import CHDF5
 import Foundation
+import JSON
 import Platform
 
 /// The groups of datasets in a case, in the order in which they stand in a file.

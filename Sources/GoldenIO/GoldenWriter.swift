@@ -1,4 +1,5 @@
 import CHDF5
+import JSON
 import Platform
 
 /// Writes a golden file. The same header and cases give the same bytes, whatever the machine, time and run.

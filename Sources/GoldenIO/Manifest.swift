@@ -1,4 +1,5 @@
 import Crypto
+import JSON
 import Platform
 
 /// What is in a folder of golden files: `MANIFEST.json`.

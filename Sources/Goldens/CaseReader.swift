@@ -1,4 +1,5 @@
 import GoldenIO
+import JSON
 
 /// Reads a case's recipe and inputs, checking as it goes, and notices what nobody asked for.
 ///

@@ -3,6 +3,7 @@ import GoldenIO
 /// The suites of golden files, in the order in which they are generated and reported.
 public enum Suite: String, Sendable, CaseIterable, Codable {
     case bf16, dot, math, random, squinch, allreduce
+    case zreg, visibility, clamp, gumbel, layers, training
 }
 
 /// One operation of the public contract: its name, where it belongs, and how the reference computes it.
@@ -58,7 +59,8 @@ public enum OperationCatalog {
     /// In the order of the suites.
     public static let all: [Operation] =
         bfloat16Operations + dotOperations + mathOperations + randomOperations + squinchOperations
-        + allReduceOperations
+        + allReduceOperations + attentionOperations + visibilityOperations + clampOperations + gumbelOperations
+        + layerOperations + trainingOperations
 
     private static let byName = Dictionary(uniqueKeysWithValues: all.map { ($0.name, $0) })
 

@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import GoldenIO
 import Goldens
+import JSON
 import ModelSpec
 import Platform
 

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import GoldenIO
+import JSON
 
 struct Dump: AsyncParsableCommand {
     static let configuration = CommandConfiguration(

@@ -1,6 +1,7 @@
 import ArgumentParser
 import GoldenIO
 import Goldens
+import JSON
 import ModelSpec
 import Platform
 

@@ -1,5 +1,6 @@
 import Checker
 import GoldenIO
+import JSON
 import Testing
 
 /// A case with one output, its truth and its bounds.

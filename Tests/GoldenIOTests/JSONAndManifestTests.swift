@@ -1,5 +1,6 @@
 import Foundation
 import GoldenIO
+import JSON
 import Testing
 
 @Suite struct JSONTextTests {

@@ -1,5 +1,6 @@
 import GoldenIO
 import Goldens
+import JSON
 import Testing
 
 @Suite("The catalogue of operations")

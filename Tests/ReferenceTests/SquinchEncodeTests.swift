@@ -82,7 +82,7 @@ struct SquinchEncodeTests {
             #expect(bytes == [0, 0, 0, 0, 0, 0], "\(value)")
         }
         // v = 0 rounds everything up but a zero.
-        let bytes = try Squinch.encode([1, 0, -0.0, 0, -0.0, -1, 0, -0.0], variant: variant, random: random)
+        let bytes = try Squinch.encode([1, 0, -0.0, 0, -0.0, -1, 0, -0.0] as [Float], variant: variant, random: random)
         #expect(bytes[0] == 129)
         #expect(bytes[1] == 0b1011_0100)
         #expect(Array(codes(bytes)[1...4]) == [0, 0, 0, 0])
@@ -145,7 +145,7 @@ struct SquinchEncodeTests {
     func saturated(variant: SquinchVariant) throws {
         var report = Squinch.Report()
         let bytes = try Squinch.encode(
-            [.infinity, -.infinity, 1, -1, 0, 1e9, -1.5e9, 2e38], variant: variant, nonfinite: .saturate,
+            [.infinity, -.infinity, 1, -1, 0, 1e9, -1.5e9, 2e38] as [Float], variant: variant, nonfinite: .saturate,
             random: [UInt32](repeating: .max, count: 8), report: &report)
         #expect(bytes[0] == 255)
         #expect(bytes[1] == 0b0100_1010)

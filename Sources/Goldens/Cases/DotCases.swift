@@ -1,4 +1,5 @@
 import GoldenIO
+import JSON
 import ModelSpec
 
 /// The constants of the policy `bound` for an accumulation over `n` terms (Q3).

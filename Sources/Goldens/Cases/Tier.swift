@@ -1,4 +1,5 @@
 import GoldenIO
+import JSON
 import ModelSpec
 
 /// How much a golden set holds. Each tier has the cases of the one before, larger.
@@ -43,6 +44,12 @@ public enum GoldenSuites {
         case .random: randomFiles(builder)
         case .squinch: squinchFiles(builder)
         case .allreduce: allReduceFiles(builder)
+        case .zreg: attentionFiles(builder)
+        case .visibility: visibilityFiles(builder)
+        case .clamp: clampFiles(builder)
+        case .gumbel: gumbelFiles(builder)
+        case .layers: layerFiles(builder)
+        case .training: trainingFiles(builder)
         }
     }
 

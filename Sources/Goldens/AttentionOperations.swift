@@ -1,0 +1,3 @@
+// The operations attention.* and zreg.rows: clauses Z and V.
+
+let attentionOperations: [Operation] = []

@@ -1,0 +1,3 @@
+import GoldenIO
+
+func attentionFiles(_ builder: CaseBuilder) -> [GoldenFilePlan] { [] }

@@ -1,0 +1,3 @@
+import GoldenIO
+
+func layerFiles(_ builder: CaseBuilder) -> [GoldenFilePlan] { [] }

@@ -1,0 +1,3 @@
+import GoldenIO
+
+func trainingFiles(_ builder: CaseBuilder) -> [GoldenFilePlan] { [] }

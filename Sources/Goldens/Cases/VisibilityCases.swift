@@ -1,0 +1,3 @@
+import GoldenIO
+
+func visibilityFiles(_ builder: CaseBuilder) -> [GoldenFilePlan] { [] }

@@ -1,0 +1,3 @@
+// The operations clamp.*: clause C.
+
+let clampOperations: [Operation] = []

@@ -1,0 +1,3 @@
+// The operations gumbel.*: clause K.
+
+let gumbelOperations: [Operation] = []

@@ -1,0 +1,3 @@
+// The operations layer.*: clause T2, T4.
+
+let layerOperations: [Operation] = []

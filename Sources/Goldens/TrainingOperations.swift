@@ -1,0 +1,3 @@
+// The operations training.step: clause T.
+
+let trainingOperations: [Operation] = []

@@ -1,0 +1,3 @@
+// The operations visibility.*: clause V.
+
+let visibilityOperations: [Operation] = []
