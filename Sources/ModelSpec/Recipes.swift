@@ -38,3 +38,59 @@ extension Specification {
     /// wherever they are made.
     public static let generator = "touchstone \(softwareVersion)"
 }
+
+/// How the reference computes fp32 operations: the same bits either way.
+public enum Arithmetic: String, Sendable, CaseIterable, Codable {
+    /// Integers alone (``/ExactMath/SoftFloat32``). What writes goldens.
+    case soft
+    /// The processor's binary64 and binary32 operations, proved equal to `soft` by tests; several times faster.
+    case hardware
+}
+
+/// What the two tensors of a visibility mask are indexed by (clause V1).
+public enum MaskOrientation: String, Sendable, CaseIterable, Codable {
+    /// [B, Q]: query i attends key j iff start[i] <= j < limit[i].
+    case byQuery = "by-query"
+    /// [B, T]: key j is attended by the query at position p iff start[j] <= p < limit[j].
+    case byKey = "by-key"
+}
+
+/// Where the gradient of the z-regulariser enters (clause Z2).
+public enum ZRegForm: String, Sendable, CaseIterable, Codable {
+    case folded
+    case unfolded
+    case rowDot = "row-dot"
+}
+
+/// What precedes a clamp (clause C1).
+public enum ClampActivation: String, Sendable, CaseIterable, Codable {
+    case none
+    case relu2
+}
+
+/// Where the gradient passes a clamp (clause C4).
+public enum ClampGradient: String, Sendable, CaseIterable, Codable {
+    case straightThrough = "straight-through"
+    case inward
+}
+
+/// The clamp of a model's feed-forward layers (clauses C1, C5).
+public enum ClampKind: String, Sendable, CaseIterable, Codable {
+    case none
+    case dynamic
+    case `static`
+}
+
+/// The format in which gradients travel between ranks (clause T5).
+public enum Compression: String, Sendable, CaseIterable, Codable {
+    case none
+    case bf16
+    case squinch
+}
+
+/// The course of the learning rate after the warm-up (clause T4).
+public enum Schedule: String, Sendable, CaseIterable, Codable {
+    case constant
+    case linear
+    case cosine
+}

@@ -15,11 +15,14 @@ import ModelSpec
 public struct DotAccumulator: Sendable {
     /// The order and the underflow rule.
     public let recipe: DotRecipe
+    /// How the steps are computed; the same bits either way.
+    public let arithmetic: Arithmetic
     private var accumulator: Float
 
     /// Starts at +0, or at a given fp32 C. Under `paired-ftz` a subnormal C is read as a zero of its sign (D1).
-    public init(recipe: DotRecipe, initial: Float = 0) {
+    public init(recipe: DotRecipe, initial: Float = 0, arithmetic: Arithmetic = .soft) {
         self.recipe = recipe
+        self.arithmetic = arithmetic
         switch recipe {
         case .pairedFTZ: accumulator = SoftFloat32.flushingSubnormal(initial)  // D1
         case .chainIEEE: accumulator = initial  // D2
