@@ -117,6 +117,11 @@ struct CaseReader {
 
     /// A dataset of `inputs/` of exactly this type and shape.
     mutating func input(_ name: String, _ type: ElementType, _ shape: String...) throws(OperationError) -> Tensor {
+        try input(name, type, shape)
+    }
+
+    private mutating func input(_ name: String, _ type: ElementType, _ shape: [String]) throws(OperationError) -> Tensor
+    {
         inputsRead.insert(name)
         let expected = "\(type.rawValue) [\(shape.joined(separator: ", "))]"
         guard let tensor = goldenCase.inputs[name] else {
@@ -155,20 +160,14 @@ struct CaseReader {
         try elements(try input(name, .fp32, shape), UInt32.self).map(Float.init(bitPattern:))
     }
 
+    mutating func floats(_ name: String, shape: [String]) throws(OperationError) -> [Float] {
+        try elements(try input(name, .fp32, shape), UInt32.self).map(Float.init(bitPattern:))
+    }
+
     mutating func integers<Element: FixedWidthInteger & TensorInteger>(
         _ name: String, _: Element.Type, _ shape: String...
     ) throws(OperationError) -> [Element] {
         try elements(try input(name, Element.elementType, shape), Element.self)
-    }
-
-    private mutating func input(_ name: String, _ type: ElementType, _ shape: [String]) throws(OperationError) -> Tensor
-    {
-        switch shape.count {
-        case 1: try input(name, type, shape[0])
-        case 2: try input(name, type, shape[0], shape[1])
-        case 3: try input(name, type, shape[0], shape[1], shape[2])
-        default: try input(name, type, shape[0], shape[1], shape[2], shape[3])
-        }
     }
 
     private func elements<Word: FixedWidthInteger>(_ tensor: Tensor, _: Word.Type) throws(OperationError) -> [Word] {

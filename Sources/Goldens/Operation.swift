@@ -33,8 +33,12 @@ struct CaseResult {
     private(set) var outputs: TensorGroup = []
     private(set) var truth: TensorGroup = []
     private(set) var bounds: TensorGroup = []
+    private(set) var intermediates: TensorGroup = []
 
     mutating func output(_ name: String, _ tensor: Tensor) { outputs.append(name, tensor) }
+
+    /// Of composite operations, in execution order.
+    mutating func intermediate(_ name: String, _ tensor: Tensor) { intermediates.append(name, tensor) }
 
     mutating func output(_ name: String, _ values: [Float], _ shape: [Int]) {
         outputs.append(name, Tensor(values.map { $0.isNaN ? Float(bitPattern: 0x7FC0_0000) : $0 }, shape: shape))
@@ -72,7 +76,7 @@ public enum OperationCatalog {
         throw OperationError(.unknownOperation, "unknown operation '\(name)'\(hint)")
     }
 
-    /// The case with `outputs`, `truth` and `bounds` as the reference computes them; what it held there is replaced.
+    /// The case with `outputs`, `truth`, `bounds` and `intermediates` as the reference computes them; what it held there is replaced.
     ///
     /// - Throws: ``OperationError`` naming the case, the key or dataset, and what was expected.
     public static func evaluate(_ goldenCase: GoldenCase) throws(OperationError) -> GoldenCase {
@@ -84,7 +88,7 @@ public enum OperationCatalog {
             evaluated.outputs = result.outputs
             evaluated.truth = result.truth
             evaluated.bounds = result.bounds
-            evaluated.intermediates = []
+            evaluated.intermediates = result.intermediates
             return evaluated
         } catch var error as OperationError {
             error.caseName = goldenCase.name
