@@ -40,7 +40,9 @@ let trainingOperations: [Operation] = [
             }
         }
         try reader.finish()
-        guard steps >= 1 else { throw OperationError(.input, "training.step: inputs/tokens has no step; expected S >= 1") }
+        guard steps >= 1 else {
+            throw OperationError(.input, "training.step: inputs/tokens has no step; expected S >= 1")
+        }
 
         var recorder = StepRecorder(configuration: c)
         var losses: [Float] = []
@@ -54,7 +56,8 @@ let trainingOperations: [Operation] = [
             let batch = TrainingBatch(
                 tokens: part(tokens),
                 targets: c.distillationK == 0
-                    ? .tokens(part(targets)) : .sparse(ids: part(targetIDs, slots), weights: part(targetWeights, slots)),
+                    ? .tokens(part(targets))
+                    : .sparse(ids: part(targetIDs, slots), weights: part(targetWeights, slots)),
                 positions: part(positions), visibilityStart: part(start), visibilityLimit: part(limit))
             let outcome = try TrainingStep.run(c, state: &state, batch: batch, step: firstStep + step) {
                 recorder.record($0, $1, keeps: step == 0)
@@ -89,7 +92,11 @@ struct StepRecorder {
         guard keeps, name != "loss", name != "gradient_norm" else { return }
         let gradients = configuration.combinesGradients ? "reduced." : "gradient."
         let isOutput = [gradients, "residual.", "m.", "v.", "weight."].contains { name.hasPrefix($0) }
-        if isOutput { outputs.append(NamedTensor(name, tensor)) } else { intermediates.append(NamedTensor(name, tensor)) }
+        if isOutput {
+            outputs.append(NamedTensor(name, tensor))
+        } else {
+            intermediates.append(NamedTensor(name, tensor))
+        }
     }
 }
 

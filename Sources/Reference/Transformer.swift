@@ -382,7 +382,9 @@ public struct Transformer {
     /// G D
     private var keyWidth: Int { configuration.keyValueHeads * configuration.headDimension }
     /// The scale of the logits: rsqrt(D) (T2).
-    private var attentionScale: Float { CorrectlyRounded.rsqrt(SoftFloat32.convert(UInt64(configuration.headDimension))) }
+    private var attentionScale: Float {
+        CorrectlyRounded.rsqrt(SoftFloat32.convert(UInt64(configuration.headDimension)))
+    }
 
     private func attentionShape(_ sequences: Int) -> Attention.Shape {
         Attention.Shape(

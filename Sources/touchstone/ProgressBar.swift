@@ -30,7 +30,8 @@ final class ProgressBar {
         let fraction = total == 0 ? 1 : min(1, Double(done) / Double(total))
         let rate = elapsed > 0 ? Double(done) / elapsed : 0
         let left = rate > 0 ? Double(total - min(done, total)) / rate : 0
-        let numbers = "\(percent(fraction))  \(compact(rate)) \(unit)/s  \(duration(left)) left\(note.isEmpty ? "" : "  \(note)")"
+        let numbers =
+            "\(percent(fraction))  \(compact(rate)) \(unit)/s  \(duration(left)) left\(note.isEmpty ? "" : "  \(note)")"
         guard isTerminal else {
             Terminal.writeError("\(label): \(numbers)\n")
             return

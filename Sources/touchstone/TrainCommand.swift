@@ -109,7 +109,9 @@ struct Train: AsyncParsableCommand {
         let seconds = monotonicSeconds() - start
         guard let first, let last else { throw Interrupted() }
 
-        print("steps        \(taken) in \(duration(seconds)), \(compact(Double(taken * c.batch * c.sequenceLength) / seconds))tokens/s")
+        print(
+            "steps        \(taken) in \(duration(seconds)), \(compact(Double(taken * c.batch * c.sequenceLength) / seconds))tokens/s"
+        )
         print("loss         \(decimals(first.loss)) at step 1, \(decimals(last.loss)) at step \(taken)")
         if let heldOut = try heldOutLoss(corpus, c, state) {
             print("held out     \(decimals(heldOut)), byte perplexity \(decimals(CorrectlyRounded.exp(heldOut)))")
@@ -125,7 +127,8 @@ struct Train: AsyncParsableCommand {
     }
 
     /// The mean loss over the held-out sequences, in batches; nil if there are none.
-    private func heldOutLoss(_ corpus: TrainingCorpus, _ c: ModelConfiguration, _ state: TrainingState) throws -> Float? {
+    private func heldOutLoss(_ corpus: TrainingCorpus, _ c: ModelConfiguration, _ state: TrainingState) throws -> Float?
+    {
         guard !corpus.heldOut.isEmpty else { return nil }
         let model = try Transformer(c, masters: state.weights, arithmetic: arithmetic)
         var sum: Float = 0
