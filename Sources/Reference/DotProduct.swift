@@ -51,22 +51,35 @@ public struct DotAccumulator: Sendable {
                 let even = 2 * p
                 if odd == count {
                     // The row padded with +0 to even length.
-                    accumulator = SoftFloat32.fusedMultiplyAddFlushing(0, 0, accumulator)
+                    step(BFloat16(bitPattern: 0), BFloat16(bitPattern: 0))
                 } else if isVisible(odd) {
                     let (a, b) = factors(odd)
-                    accumulator = SoftFloat32.fusedMultiplyAddFlushing(widened(a), widened(b), accumulator)
+                    step(a, b)
                 }
                 if isVisible(even) {
                     let (a, b) = factors(even)
-                    accumulator = SoftFloat32.fusedMultiplyAddFlushing(widened(a), widened(b), accumulator)
+                    step(a, b)
                 }
             }
         case .chainIEEE:  // D2
             for k in 0..<count where isVisible(k) {
                 let (a, b) = factors(k)
-                accumulator = SoftFloat32.fusedMultiplyAdd(widened(a), widened(b), accumulator)
+                step(a, b)
             }
         }
+    }
+
+    /// acc = F(a, b, acc) (D1), or fma(a, b, acc) (D2).
+    @inline(__always)
+    private mutating func step(_ a: BFloat16, _ b: BFloat16) {
+        let (x, y) = (widened(a), widened(b))
+        accumulator =
+            switch (recipe, arithmetic) {
+            case (.pairedFTZ, .soft): SoftFloat32.fusedMultiplyAddFlushing(x, y, accumulator)
+            case (.chainIEEE, .soft): SoftFloat32.fusedMultiplyAdd(x, y, accumulator)
+            case (.pairedFTZ, .hardware): HardwareFloat32.fusedMultiplyAddFlushing(x, y, accumulator)
+            case (.chainIEEE, .hardware): HardwareFloat32.fusedMultiplyAdd(x, y, accumulator)
+            }
     }
 
     /// The sum as stored: +0 added, so that it is never -0 (D3); a NaN is canonical (F2).
@@ -75,8 +88,12 @@ public struct DotAccumulator: Sendable {
     }
 
     /// bf16 to fp32, exact (F1).
+    @inline(__always)
     private func widened(_ x: BFloat16) -> Float {
-        SoftFloat32.convert(bfloat16Bits: x.bitPattern)
+        switch arithmetic {
+        case .soft: SoftFloat32.convert(bfloat16Bits: x.bitPattern)
+        case .hardware: Float(bitPattern: UInt32(x.bitPattern) << 16)
+        }
     }
 }
 

@@ -73,7 +73,9 @@ public enum TrainingStep {
         var logSumExp: [[[Float]]] = []
         for rank in 0..<c.ranks {
             let sequences = rank * c.batch / c.ranks..<(rank + 1) * c.batch / c.ranks
-            let rankProbe: Probe = c.ranks == 1 ? probe : { try probe("rank.\(rank).\($0)", $1) }
+            func rankProbe(_ name: String, _ tensor: StepTensor) throws {
+                try probe(c.ranks == 1 ? name : "rank.\(rank).\(name)", tensor)
+            }
             let pass = try model.forward(
                 batch.sequences(sequences, length: c.sequenceLength, k: c.distillationK), probe: rankProbe)
             contributions.append(try model.backward(pass, probe: rankProbe))
