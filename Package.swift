@@ -47,7 +47,8 @@ let package = Package(
 
         // Operations by name, case generators, truth and bounds; proofs; judging.
         .target(
-            name: "Goldens", dependencies: ["BFloat16", "ExactMath", "ModelSpec", "Reference", "GoldenIO", "JSON"],
+            name: "Goldens",
+            dependencies: ["BFloat16", "ExactMath", "ModelSpec", "Reference", "GoldenIO", "JSON", "Platform"],
             swiftSettings: strict),
         .target(
             name: "Prover", dependencies: ["BFloat16", "ExactMath", "ModelSpec", "Reference", "Platform"],

@@ -6,7 +6,8 @@ extension CorrectlyRounded {
     /// - Precondition: x is finite and not negative, numerator < 2^31, 0 < denominator < 2^31.
     public static func scaled(_ x: Float, by numerator: UInt64, over denominator: UInt64) -> Float {
         // x (1 - (1 - 0) (denominator - numerator) / denominator), where the fraction does not exceed 1.
-        precondition(x.isFinite && x.bitPattern >> 31 == 0 && numerator < 1 << 31 && (1..<1 << 31).contains(denominator))
+        precondition(
+            x.isFinite && x.bitPattern >> 31 == 0 && numerator < 1 << 31 && (1..<1 << 31).contains(denominator))
         let a = Argument(x)
         return quotient(FixedPoint(numerator, fractionLimbs: exactLimbs) * a.m, denominator, exponent: a.e)
     }
@@ -95,7 +96,9 @@ extension CorrectlyRounded {
     private static func quotient(_ value: FixedPoint, _ divisor: UInt64, exponent: Int) -> Float {
         var quotient = value / divisor
         // A remainder only matters as a sticky bit, far below the place where binary32 rounds.
-        if quotient * divisor != value { quotient = quotient + FixedPoint(1, exponent: -64 * exactLimbs, fractionLimbs: exactLimbs) }
+        if quotient * divisor != value {
+            quotient = quotient + FixedPoint(1, exponent: -64 * exactLimbs, fractionLimbs: exactLimbs)
+        }
         return Float(bitPattern: UInt32(BinaryFormat.binary32.rounded(quotient, exponent: exponent)))
     }
 }

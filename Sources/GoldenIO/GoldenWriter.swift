@@ -149,9 +149,11 @@ private func createFile(_ path: String, _ place: Place) throws(GoldenIOError) ->
     let message = "HDF5 could not create the file"
     let creation = try place.own(H5Pcreate(touchstone_h5p_file_create()), message)
     try place.check(touchstone_h5p_set_no_times(creation.identifier), message)
-    // Nothing else here may leave its default: HDF5 would add a superblock extension, an object that holds the time.
+    // A dataset of one chunk needs an index of one entry; the default has room for 64, up to 4 kB a dataset. The superblock that records it must be of version 1: a later one
+    // would keep it in an extension, an object that holds the time. Hence the earliest format as the lower bound.
+    try place.check(H5Pset_istore_k(creation.identifier, 1), message)
     let access = try place.own(H5Pcreate(touchstone_h5p_file_access()), message)
-    try place.check(H5Pset_libver_bounds(access.identifier, H5F_LIBVER_V18, H5F_LIBVER_V18), message)
+    try place.check(H5Pset_libver_bounds(access.identifier, H5F_LIBVER_EARLIEST, H5F_LIBVER_V18), message)
     try place.check(H5Pset_fclose_degree(access.identifier, H5F_CLOSE_STRONG), message)
     try place.check(touchstone_h5p_set_no_file_locking(access.identifier), message)
     return try place.own(

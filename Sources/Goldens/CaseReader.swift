@@ -1,5 +1,6 @@
 import GoldenIO
 import JSON
+import ModelSpec
 
 /// Reads a case's recipe and inputs, checking as it goes, and notices what nobody asked for.
 ///
@@ -51,6 +52,11 @@ struct CaseReader {
         return integer
     }
 
+    /// An integer that may be left out.
+    mutating func optionalInteger(_ key: String, in range: ClosedRange<Int>) throws(OperationError) -> Int? {
+        goldenCase.recipe[key] == nil ? nil : try integer(key, in: range)
+    }
+
     /// The policy `bound` (Q3) keeps its constants in the recipe; evaluating ignores them, but they must be what they are.
     mutating func boundConstants() throws(OperationError) {
         if goldenCase.recipe["kappa"] != nil || goldenCase.recipe["kappa_bits"] != nil { _ = try float("kappa") }
@@ -94,6 +100,15 @@ struct CaseReader {
             throw recipeError(key, value, "16 lower-case hex digits")
         }
         return pattern
+    }
+
+    /// The keys of a whole model's configuration: all of the recipe but `others`.
+    mutating func configuration(besides others: Set<String>) throws(OperationError) -> ModelConfiguration {
+        let recipe = goldenCase.recipe.filter { !others.contains($0.key) }
+        keysRead.formUnion(recipe.keys)
+        do { return try ModelConfiguration(recipe: recipe) } catch {
+            throw OperationError(.recipe, "\(goldenCase.op): \(error)")
+        }
     }
 
     private static func hexadecimal(_ text: String, digits: Int) -> UInt64? {

@@ -97,19 +97,4 @@ public enum OperationCatalog {
             throw OperationError(.value, "\(goldenCase.op): \(error)", caseName: goldenCase.name)
         }
     }
-
-    private static func editDistance(_ first: String, _ second: String) -> Int {
-        let second = Array(second)
-        var row = Array(0...second.count)
-        for (i, character) in first.enumerated() {
-            var diagonal = row[0]
-            row[0] = i + 1
-            for j in second.indices {
-                let substituted = diagonal + (character == second[j] ? 0 : 1)
-                diagonal = row[j + 1]
-                row[j + 1] = min(substituted, row[j] + 1, diagonal + 1)
-            }
-        }
-        return row[second.count]
-    }
 }

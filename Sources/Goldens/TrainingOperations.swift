@@ -10,8 +10,9 @@ let trainingOperations: [Operation] = [
         "training.step", .training, "whole training steps: forward, backward, all-reduce, AdamW",
         clauses: ["T1", "T2", "T3", "T4", "T5", "T6", "Z1", "Z2", "V1", "C1", "C2", "D4", "R2", "R3"]
     ) { reader in
-        let c = try reader.configuration()
+        let c = try reader.configuration(besides: ["first_step", "probe"])
         let firstStep = try reader.integer("first_step", in: 1...1 << 30)
+        let probe = try reader.bool("probe")
         let (b, t, k) = ("\(c.batch)", "\(c.sequenceLength)", "\(c.distillationK)")
 
         let tokens = try reader.integers("tokens", Int32.self, "S", b, t)
@@ -72,7 +73,7 @@ let trainingOperations: [Operation] = [
         result.output("gradient_norm", norms, [steps])
         result.output("fingerprint", Tensor(fingerprints, shape: [steps, 32]))
         for named in recorder.outputs { result.output(named.name, named.tensor) }
-        for named in recorder.intermediates { result.intermediate(named.name, named.tensor) }
+        for named in recorder.intermediates where probe { result.intermediate(named.name, named.tensor) }
         return result
     }
 ]

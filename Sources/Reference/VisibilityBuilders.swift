@@ -242,13 +242,15 @@ extension Visibility {
     /// - Throws: ``VisibilityBuildError/cumulativeLengths(_:)`` unless they begin at 0 and rise.
     public static func lengths(cumulative: [Int32]) throws(VisibilityBuildError) -> [Int32] {
         guard cumulative.first == 0 else {
-            throw .cumulativeLengths("cumulative lengths begin at \(cumulative.first.map(String.init) ?? "nothing"), expected 0")
+            throw .cumulativeLengths(
+                "cumulative lengths begin at \(cumulative.first.map(String.init) ?? "nothing"), expected 0")
         }
         var lengths: [Int32] = []
         for index in 1..<max(1, cumulative.count) {
             guard cumulative[index] > cumulative[index - 1] else {
                 throw .cumulativeLengths(
-                    "cumulative length \(cumulative[index]) at index \(index), expected more than \(cumulative[index - 1])")
+                    "cumulative length \(cumulative[index]) at index \(index), expected more than \(cumulative[index - 1])"
+                )
             }
             lengths.append(cumulative[index] - cumulative[index - 1])
         }
@@ -260,7 +262,8 @@ extension Visibility {
     /// - Throws: ``VisibilityBuildError/cumulativeLengths(_:)`` if the mask is not that of causal documents end to end.
     public func cumulativeLengths(batch b: Int = 0) throws(VisibilityBuildError) -> [Int32] {
         guard queries == keys, queryOffset == 0, window == nil else {
-            throw .cumulativeLengths("a mask with a window, an offset or other queries than keys has no cumulative lengths")
+            throw .cumulativeLengths(
+                "a mask with a window, an offset or other queries than keys has no cumulative lengths")
         }
         var cumulative: [Int32] = [0]
         // A document begins where a token does not see the one before it.

@@ -19,7 +19,7 @@ struct Touchstone: AsyncParsableCommand {
             """,
         version: "touchstone \(Specification.softwareVersion), specification \(Specification.version)",
         subcommands: [
-            Generate.self, Evaluate.self, Validate.self, Train.self, Diff.self, Dump.self, Hash.self, Prove.self,
+            Generate.self, Evaluate.self, Validate.self, Diff.self, Dump.self, Hash.self, Prove.self,
             Doctor.self, Demo.self,
         ])
 

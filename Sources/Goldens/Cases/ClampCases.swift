@@ -1,3 +1,155 @@
 import GoldenIO
+import JSON
+import ModelSpec
+import Reference
 
-func clampFiles(_ builder: CaseBuilder) -> [GoldenFilePlan] { [] }
+func clampFiles(_ builder: CaseBuilder) -> [GoldenFilePlan] {
+    [builder.file("clamp", dynamicCases(builder) + staticCases(builder))]
+}
+
+/// Values about a limit: on it and one unit to each side, both signs, the ties between int8 codes, and what no number line has.
+private func aroundLimit(_ limit: Float, _ random: inout CaseRandom, columns: Int) -> [Float] {
+    var values: [Float] = []
+    for edge in [limit, limit / 127, limit / 254, limit / 2] {
+        for value in [edge.nextDown, edge, edge.nextUp] { values += [value, -value] }
+    }
+    // Codes and the ties between them, as near as fp32 comes.
+    for code in stride(from: 0, to: 127, by: 3) {
+        let tie = limit * ((Float(code) + 0.5) / 127)
+        values += [tie.nextDown, tie, tie.nextUp, -tie, limit * (Float(code) / 127)]
+    }
+    values += [
+        0, -0.0, .infinity, -.infinity, .nan, .leastNonzeroMagnitude, -.leastNormalMagnitude, .greatestFiniteMagnitude,
+    ]
+    while values.count % columns != 0 || values.count < 240 {
+        values.append(limit * Float(random.integer(in: -4096...4096)) / 2048)
+    }
+    return values
+}
+
+private func slopes(_ random: inout CaseRandom, _ count: Int) -> [Float] {
+    (0..<count).map { index in
+        switch index % 17 {
+        case 3: 0
+        case 5: -0.0
+        case 7: .nan
+        default: random.float(exponents: 110...130)
+        }
+    }
+}
+
+private func dynamicCases(_ builder: CaseBuilder) -> [GoldenCase] {
+    var cases: [GoldenCase] = []
+    func add(
+        _ name: String, _ why: String, kappa: Float = 4, _ activation: ClampActivation, _ gradient: ClampGradient,
+        int8: Bool, fanIn: Int, columns: Int, weights: (inout CaseRandom) -> [UInt16]
+    ) {
+        var random = builder.random(name)
+        let w = weights(&random)
+        // Values about the limit that these weights have; of the order of 1 where they have none.
+        let limit =
+            (try? Clamp.dynamicLimit(
+                weights: w.map { .init(bitPattern: $0) }, fanIn: fanIn, columns: columns, kappa: kappa,
+                activation: activation)) ?? 0
+        let y = aroundLimit(limit > 0 ? limit : 1, &random, columns: columns)
+        let shape = [y.count / columns, columns]
+        var recipe = JSONValue.entries("kappa", kappa)
+        recipe["activation"] = .string(activation.rawValue)
+        recipe["gradient"] = .string(gradient.rawValue)
+        recipe["int8"] = .bool(int8)
+        cases.append(
+            builder.makeCase(
+                "dynamic-\(name)", "clamp.dynamic", why: why, recipe: recipe,
+                inputs: [
+                    NamedTensor("w", Tensor(bf16: w, shape: [fanIn, columns])),
+                    NamedTensor("y", Tensor(y, shape: shape)),
+                    NamedTensor("dy", Tensor(slopes(&random, y.count), shape: shape)),
+                ]))
+    }
+    for activation in ClampActivation.allCases {
+        for gradient in ClampGradient.allCases {
+            for int8 in [false, true] {
+                add(
+                    "\(activation.rawValue)-\(gradient.rawValue)\(int8 ? "-int8" : "")",
+                    "values on and beside both limits and the ties between codes, slopes of every sign", activation,
+                    gradient, int8: int8, fanIn: 23, columns: 8
+                ) { $0.bf16s(23 * 8, exponents: 120...125) }
+            }
+        }
+    }
+    add(
+        "zero-weights", "weights all zero: the limit is 0, everything is +0", .none, .straightThrough, int8: true,
+        fanIn: 4, columns: 8
+    ) { _ in
+        [UInt16](repeating: 0, count: 32)
+    }
+    add(
+        "kappa-zero", "kappa 0: the limit is 0 whatever the weights", kappa: 0, .relu2, .inward, int8: false, fanIn: 4,
+        columns: 8
+    ) {
+        $0.bf16s(32, exponents: 120...125)
+    }
+    add(
+        "many-weights", "more than 4096 weights: the sum of squares goes by blocks (R2)", kappa: 2.5, .none,
+        .straightThrough, int8: true, fanIn: 601, columns: 8
+    ) {
+        $0.bf16s(601 * 8, exponents: 110...127)
+    }
+    add("one-weight", "a single weight", kappa: 1, .relu2, .straightThrough, int8: true, fanIn: 1, columns: 1) { _ in
+        [0x3F81]
+    }
+    add(
+        "tiny-weights", "squares of the weights underflow gradually", kappa: 4, .none, .straightThrough, int8: false,
+        fanIn: 9, columns: 8
+    ) {
+        $0.bf16s(72, exponents: 50...60)
+    }
+    return cases
+}
+
+private func staticCases(_ builder: CaseBuilder) -> [GoldenCase] {
+    var cases: [GoldenCase] = []
+    func add(
+        _ name: String, _ why: String, limit: Float, _ activation: ClampActivation, int8: Bool,
+        y: (inout CaseRandom) -> [Float]
+    ) {
+        var random = builder.random(name)
+        let values = y(&random)
+        let shape = [values.count / 8, 8]
+        var recipe = JSONValue.entries("limit", limit)
+        recipe["activation"] = .string(activation.rawValue)
+        recipe["gradient"] = "straight-through"
+        recipe["int8"] = .bool(int8)
+        cases.append(
+            builder.makeCase(
+                "static-\(name)", "clamp.static", why: why, recipe: recipe,
+                inputs: [
+                    NamedTensor("y", Tensor(values, shape: shape)),
+                    NamedTensor("dy", Tensor(slopes(&random, values.count), shape: shape)),
+                ]))
+    }
+    for activation in ClampActivation.allCases {
+        add(
+            "limit-\(activation.rawValue)", "a limit as given, int8 codes about every tie", limit: 3.3, activation,
+            int8: true
+        ) {
+            aroundLimit(3.3, &$0, columns: 8)
+        }
+    }
+    add("collapse", "a limit far above the values: every code is 0 (C5)", limit: 1000, .none, int8: true) {
+        $0.floats(64, exponents: 110...127)
+    }
+    add(
+        "power-of-two", "a limit that is a power of two: 127/L and L/127 are rounded, not exact", limit: 0.25, .none,
+        int8: true
+    ) {
+        aroundLimit(0.25, &$0, columns: 8)
+    }
+    add(
+        "largest", "the largest limit that there is: nothing but infinities is clamped",
+        limit: .greatestFiniteMagnitude, .none, int8: false
+    ) {
+        $0.floats(56, exponents: 240...254) + [.infinity, -.infinity, .nan, 0, -0.0, 1, -1, .greatestFiniteMagnitude]
+    }
+    return cases
+}

@@ -18,24 +18,22 @@ private enum TrainingCaseKind: String, CaseIterable {
     case distillation
     case ranksSquinchFeedback = "ranks-squinch-feedback"
     case ranksStochastic = "ranks-stochastic15"
-    case ranksBFloat16 = "ranks-bf16"
-    case oneRankSquinch = "one-rank-squinch"
 
     private var why: String {
         switch self {
         case .plain: "every technique at its default over three steps: warm-up, clipping, zero moments at step 1"
-        case .noTechniques: "z-reg, clamp and clipping off, one dense layer: a plain transformer"
+        case .noTechniques:
+            "z-reg, clamp and clipping off, one dense layer: a plain transformer on two ranks that exchange bf16"
         case .treesAndPacking:
             "packed documents, a tree, an unused tail: positions restart, siblings never meet, tokens that see nothing"
         case .windowAndSharing:
             "windows by layer, keys and values shared across layers: gradients of several layers meet in one"
         case .int8DynamicClamp: "int8 codes under a tight limit, the inward gradient, the row-dot form"
-        case .staticCollapse: "a static limit so large that every code is zero: the feed-forward layers fall silent"
+        case .staticCollapse:
+            "a static limit so large that every code is zero, the layer falls silent; one rank that compresses all the same"
         case .distillation: "soft targets with empty slots, weights that do not sum to 1"
         case .ranksSquinchFeedback: "two ranks, Squinch with error feedback over two steps: the residuals come back"
         case .ranksStochastic: "three ranks with different shares of the batch, stochastic codes"
-        case .ranksBFloat16: "two ranks that exchange bf16"
-        case .oneRankSquinch: "one rank that compresses all the same: encoded twice"
         }
     }
 
@@ -60,22 +58,24 @@ private enum TrainingCaseKind: String, CaseIterable {
             (c.layers, c.heads, c.keyValueHeads) = (1, 2, 2)
             (c.zregC, c.outputZRegC, c.clamp, c.clipNorm, c.weightDecay) = (0, 0, .none, 0, 0)
             (c.dot, c.schedule, c.warmupSteps) = (.chainIEEE, .constant, 0)
+            (c.ranks, c.compression) = (2, .bf16)
         case .treesAndPacking:
             (c.sequenceLength, c.heads, c.keyValueHeads, c.layers) = (19, 4, 2, 1)
             (c.schedule, c.zregC) = (.linear, 0x1p-6)
         case .windowAndSharing:
-            c.layers = 4
-            (c.windows, c.keyValueSource, c.zregForm) = ([4, 3, 0, 1], [0, 0, 2, 0], .unfolded)
+            c.layers = 3
+            (c.windows, c.keyValueSource, c.zregForm) = ([4, 3, 0], [0, 0, 0], .unfolded)
         case .int8DynamicClamp:
+            c.layers = 1
             (c.int8, c.clampKappa, c.clampGradient, c.zregForm) = (true, 0.75, .inward, .rowDot)
-        case .staticCollapse: (c.layers, c.clamp, c.clampLimit, c.int8) = (1, .static, 65536, true)
+        case .staticCollapse:
+            (c.layers, c.clamp, c.clampLimit, c.int8) = (1, .static, 65536, true)
+            (c.compression, c.squinchVariant) = (.squinch, .round15)
         case .distillation: (c.layers, c.distillationK, c.clampKappa) = (1, 3, 1)
         case .ranksSquinchFeedback:
             (c.layers, c.ranks, c.compression, c.errorFeedback) = (1, 2, .squinch, true)
         case .ranksStochastic:
             (c.layers, c.batch, c.ranks, c.compression, c.squinchVariant) = (1, 4, 3, .squinch, .stochastic15)
-        case .ranksBFloat16: (c.layers, c.ranks, c.compression) = (1, 2, .bf16)
-        case .oneRankSquinch: (c.layers, c.compression, c.squinchVariant) = (1, .squinch, .round15)
         }
         if tier != .quick {
             c.width = tier.pick(12, 32, 64)
@@ -151,6 +151,7 @@ private enum TrainingCaseKind: String, CaseIterable {
         }
         var recipe = c.recipe(withBits: true)
         recipe["first_step"] = .integer(self == .plain ? 1 : 7)
+        recipe["probe"] = .bool([.plain, .windowAndSharing, .distillation, .ranksSquinchFeedback].contains(self))
         return builder.makeCase(rawValue, "training.step", why: why, recipe: recipe, inputs: inputs)
     }
 
@@ -167,7 +168,7 @@ private struct SequenceLayout {
 
     /// Documents end to end, causal inside each.
     init(documents lengths: [Int], length: Int) {
-        for documentLength in lengths { append(parents: [-1], lengths: [documentLength]) }
+        for documentLength in lengths { append(parents: [-1], lengths: [Int32(documentLength)]) }
         pad(to: length)
     }
 
@@ -179,7 +180,7 @@ private struct SequenceLayout {
             append(parents: [-1], lengths: [1])
         } else {
             append(parents: [-1, 0, 0, 0, 3], lengths: [1, 2, 2, 3, 2])
-            append(parents: [-1], lengths: [length - positions.count])
+            append(parents: [-1], lengths: [Int32(length - positions.count)])
         }
         pad(to: length)
     }
