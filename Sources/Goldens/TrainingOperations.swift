@@ -79,15 +79,17 @@ let trainingOperations: [Operation] = [
 ]
 
 /// The fingerprint of a step (T6), and of the first step what a golden case holds of it.
-struct StepRecorder {
+public struct StepRecorder: Sendable {
     private let configuration: ModelConfiguration
-    private(set) var fingerprint = Fingerprint()
+    /// The chain over everything recorded so far.
+    public private(set) var fingerprint = Fingerprint()
     private(set) var outputs: [NamedTensor] = []
     private(set) var intermediates: [NamedTensor] = []
 
-    init(configuration: ModelConfiguration) { self.configuration = configuration }
+    public init(configuration: ModelConfiguration) { self.configuration = configuration }
 
-    mutating func record(_ name: String, _ stepTensor: StepTensor, keeps: Bool) {
+    /// Adds a tensor to the chain, and keeps it where the golden case of the step is being made.
+    public mutating func record(_ name: String, _ stepTensor: StepTensor, keeps: Bool = false) {
         let tensor = Tensor(stepTensor)
         fingerprint.append(name, tensor)
         guard keeps, name != "loss", name != "gradient_norm" else { return }

@@ -88,7 +88,8 @@ def compare_group(
     """Elements, mismatches, and lines about the first of them."""
     elements = mismatches = 0
     lines = []
-    for name in sorted(set(derived) | set(stored)):
+    # In order of execution, so that the first complaint names the first difference.
+    for name in [*derived, *(name for name in stored if name not in derived)]:
         place = f"{group}/{name}"
         if name not in stored or name not in derived:
             count = (stored.get(name) or derived[name]).array.size
@@ -130,7 +131,7 @@ def verify(path: str, options: Options, report: Callable[[str], None] = print) -
                 complaints.append(f"{name}: {error}")
                 tally.mismatches += 1
                 continue
-            for group in ("outputs", "truth", "bounds"):
+            for group in ("outputs", "truth", "bounds", "intermediates"):
                 elements, mismatches, lines = compare_group(case, group, getattr(result, group), getattr(case, group))
                 tally.elements += elements
                 tally.mismatches += mismatches

@@ -4,6 +4,7 @@ Plain Python integers, fractions, exact float64 and arbitrary precision; no code
 program that wrote the goldens.
 """
 
+from . import model_operations as _model_operations  # noqa: F401  registers its operations
 from .operations import OPERATIONS, OperationError, Result, derive, suite_of
 
 __all__ = ["OPERATIONS", "OperationError", "Result", "derive", "suite_of"]

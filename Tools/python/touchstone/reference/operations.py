@@ -1,4 +1,4 @@
-"""Every operation of the suites bf16, dot, math, random, squinch and allreduce, by its public name."""
+"""Every operation of the suites bf16, dot, math, random, squinch and allreduce, by its public name; `model_operations` has the rest."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class Result:
     outputs: dict[str, Tensor] = field(default_factory=dict)
     truth: dict[str, Tensor] = field(default_factory=dict)
     bounds: dict[str, Tensor] = field(default_factory=dict)
+    intermediates: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _operation(name: str):
 
 def suite_of(op: str) -> str:
     family = op.split(".")[0]
-    return {"sum": "dot"}.get(family, family)
+    return {"sum": "dot", "attention": "zreg", "layer": "layers"}.get(family, family)
 
 
 def derive(case: Case, options: Options = Options()) -> Result:

@@ -1,0 +1,305 @@
+"""The operations of the suites zreg, visibility, clamp, gumbel, layers and training, by their public names."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..files import Tensor
+from . import attention, clamp, gumbel, layers, masks, training
+from .dot import truth_and_bounds
+from .fp32 import F, widen
+from .operations import Result, _operation, _Reader, canonical_fp64
+from .training import bf16, fp32
+
+
+def _float(reader: _Reader, key: str) -> np.float32:
+    reader.keys |= {key, f"{key}_bits"}
+    bits = reader.case.recipe.get(f"{key}_bits")
+    if bits is not None:
+        return np.array(int(bits, 16), np.uint32).view(np.float32)[()]
+    if key not in reader.case.recipe:
+        raise reader.fail(f"recipe key '{key}' is missing")
+    return F(reader.case.recipe[key])
+
+
+def _judge(result: Result, pairs: dict) -> Result:
+    for name, (truth, bounds) in pairs.items():
+        for group, values in ((result.truth, truth), (result.bounds, bounds)):
+            group[name] = Tensor("fp64", canonical_fp64(np.ascontiguousarray(values, np.float64)))
+    return result
+
+
+def _bound_constants(reader: _Reader) -> None:
+    reader.keys |= {"kappa", "kappa_bits", "n"}
+
+
+def _attention(reader: _Reader):
+    _bound_constants(reader)
+    scale, recipe = _float(reader, "scale"), reader.choice("dot", ("paired-ftz", "chain-ieee"))
+    orientation = reader.choice("orientation", ("by-query", "by-key"))
+    offset = reader.integer("query_offset")
+    window = reader.integer("window") if "window" in reader.case.recipe else None
+    q, k, v = (reader.array(name, "bf16", 4) for name in "qkv")
+    start, limit = (reader.array(f"visibility_{name}", "int32", 2) for name in ("start", "limit"))
+    queries, keys = q.shape[2], k.shape[2]
+    attention.check_intervals(orientation, start, limit, queries, keys, offset)
+    mask = attention.visibility(orientation, start, limit, queries, keys, offset, window)
+    return q, k, v, np.broadcast_to(mask, (q.shape[0], queries, keys)), scale, recipe
+
+
+@_operation("attention.forward")
+def _attention_forward(reader, options):
+    q, k, v, mask, scale, recipe = _attention(reader)
+    o, z, maximum, total, _ = attention.forward(q, k, v, mask, scale, recipe, options.rounder)
+    result = Result({"o": bf16(o), "z": fp32(z), "max": fp32(maximum), "sum": fp32(total)})
+    return _judge(result, attention.Exact(q, k, v, mask, scale).forward())
+
+
+@_operation("attention.backward")
+def _attention_backward(reader, options):
+    q, k, v, mask, scale, recipe = _attention(reader)
+    c, form = _float(reader, "zreg_c"), reader.choice("form", ("folded", "unfolded", "row-dot"))
+    do = reader.array("do", "bf16", 4)
+    gradients = attention.backward(q, k, v, do, mask, scale, recipe, c, form, options.rounder)
+    result = Result({name: bf16(bits) for name, bits in zip(("dq", "dk", "dv"), gradients)})
+    return _judge(result, attention.Exact(q, k, v, mask, scale).backward(do, c))
+
+
+@_operation("zreg.rows")
+def _rows(reader, options):
+    _bound_constants(reader)
+    c, form = _float(reader, "zreg_c"), reader.choice("form", ("folded", "unfolded"))
+    s, dp = reader.array("s", "fp32", 2), reader.array("dp", "fp32", 2)
+    reader.same_shape(s, dp)
+    z, p, ds = attention.rows(s, dp, c, form, options.rounder)
+    return _judge(Result({"z": fp32(z), "p": fp32(p), "ds": fp32(ds)}), attention.exact_rows(s, dp, c))
+
+
+@_operation("visibility.dense")
+def _dense(reader, options):
+    orientation = reader.choice("orientation", ("by-query", "by-key"))
+    offset, keys, queries = (reader.integer(key) for key in ("query_offset", "keys", "queries"))
+    window = reader.integer("window") if "window" in reader.case.recipe else None
+    start, limit = (reader.array(f"visibility_{name}", "int32", 2) for name in ("start", "limit"))
+    attention.check_intervals(orientation, start, limit, queries, keys, offset)
+    mask = attention.visibility(orientation, start, limit, queries, keys, offset, window)
+    return Result({"mask": Tensor("uint8", np.broadcast_to(mask, (len(start), queries, keys)).astype(np.uint8))})
+
+
+def _int32(**arrays) -> Result:
+    return Result({name: Tensor("int32", np.ascontiguousarray(array, np.int32)) for name, array in arrays.items()})
+
+
+@_operation("visibility.tree")
+def _tree(reader, options):
+    parents, lengths = reader.array("parent", "int32", 1), reader.array("length", "int32", 1)
+    start, limit, position = masks.tree(parents.tolist(), lengths.tolist())
+    return _int32(visibility_start=start, visibility_limit=limit, position=position)
+
+
+@_operation("visibility.build")
+def _build(reader, options):
+    kind = reader.choice("kind", ("causal", "full", "prefix", "window", "documents"))
+    window = reader.integer("window") if kind == "window" else None
+    lengths = reader.array("length", "int32", 1).tolist()
+    prefixes = reader.array("prefix", "int32", 1).tolist() if kind == "prefix" else None
+    start, limit = masks.build(kind, lengths, prefixes, window)
+    return _int32(visibility_start=start, visibility_limit=limit)
+
+
+def _clamp(reader, limit_of):
+    activation = reader.choice("activation", ("none", "relu2"))
+    gradient = reader.choice("gradient", ("straight-through", "inward"))
+    int8 = reader.choice("int8", (True, False))
+    y, dy = reader.array("y", "fp32", 2), reader.array("dy", "fp32", 2)
+    reader.same_shape(y, dy)
+    limit = F(limit_of(activation))
+    arrays = clamp.clamp(y, dy, limit, activation, gradient, int8)
+    outputs = {"limit": fp32([limit])}
+    for name in ("clamped", "codes", "dequantised", "dx"):
+        if name in arrays:
+            outputs[name] = Tensor("int8", arrays[name]) if name == "codes" else fp32(arrays[name])
+    return Result(outputs)
+
+
+@_operation("clamp.dynamic")
+def _clamp_dynamic(reader, options):
+    kappa, w = _float(reader, "kappa"), reader.array("w", "bf16", 2)
+    return _clamp(reader, lambda activation: clamp.dynamic_limit(w, kappa, activation, options.rounder))
+
+
+@_operation("clamp.static")
+def _clamp_static(reader, options):
+    if reader.has("w"):
+        reader.array("w", "bf16", 2)
+    limit = _float(reader, "limit")
+    return _clamp(reader, lambda activation: limit)
+
+
+def _draw(reader) -> tuple[int, int, int]:
+    reader.keys.add("seed")
+    return int(reader.case.recipe["seed"], 16), reader.integer("stream"), reader.integer("step")
+
+
+@_operation("gumbel.topk")
+def _topk(reader, options):
+    draw, k = _draw(reader), reader.integer("k")
+    ids, weights, kappa = gumbel.top_k(reader.array("logits", "fp32", 2), k, draw, options.rounder)
+    return Result({"ids": Tensor("uint32", ids), "weights": fp32(weights), "kappa": fp32(kappa)})
+
+
+@_operation("gumbel.replacement")
+def _replacement(reader, options):
+    draw, k = _draw(reader), reader.integer("k")
+    ids, weights = gumbel.with_replacement(reader.array("logits", "fp32", 2), k, draw, options.rounder)
+    return Result({"ids": Tensor("uint32", ids), "weights": fp32(weights)})
+
+
+@_operation("gumbel.softmax")
+def _relaxed(reader, options):
+    draw, tau = _draw(reader), _float(reader, "tau")
+    logits, dy = reader.array("logits", "fp32", 2), reader.array("dy", "fp32", 2)
+    reader.same_shape(logits, dy)
+    y, gradient = gumbel.relaxed(logits, dy, tau, draw, options.rounder)
+    return Result({"y": fp32(y), "dlogits": fp32(gradient)})
+
+
+@_operation("layer.rmsnorm")
+def _rmsnorm(reader, options):
+    epsilon = _float(reader, "epsilon")
+    x, gain, dy = reader.array("x", "bf16", 2), reader.array("gain", "bf16", 1), reader.array("dy", "bf16", 2)
+    y, r = layers.rmsnorm(x, gain, epsilon, options.rounder)
+    dx, dgain = layers.rmsnorm_backward(dy, x, gain, epsilon, options.rounder)
+    return Result({"y": bf16(y), "r": fp32(r), "dx": fp32(dx), "dgain": fp32(dgain)})
+
+
+@_operation("layer.rope")
+def _rope(reader, options):
+    base = _float(reader, "base")
+    x, positions, dy = reader.array("x", "bf16", 3), reader.array("position", "int32", 1), reader.array("dy", "bf16", 3)
+    return Result({"y": bf16(layers.rotary(x, positions, base)), "dx": bf16(layers.rotary(dy, positions, base, True))})
+
+
+@_operation("layer.relu2")
+def _relu2(reader, options):
+    x, dy = reader.array("x", "bf16", 1), reader.array("dy", "fp32", 1)
+    return Result({"y": fp32(layers.relu2(x)), "dx": fp32(layers.relu2_backward(x, dy))})
+
+
+@_operation("layer.linear")
+def _linear(reader, options):
+    _bound_constants(reader)
+    recipe = reader.choice("dot", ("paired-ftz", "chain-ieee"))
+    x, w, dy = reader.array("x", "bf16", 3), reader.array("w", "bf16", 2), reader.array("dy", "bf16", 3)
+    batch, tokens = x.shape[:2]
+    rows, slopes = (a.reshape(batch * tokens, a.shape[2]) for a in (x, dy))
+    products = {
+        "y": (layers.linear(rows, w, recipe), rows, w, (batch, tokens, w.shape[1])),
+        "dx": (layers.input_gradient([(slopes, w)], recipe), slopes, w.T, (batch, tokens, w.shape[0])),
+        "dw": (layers.weight_gradient(rows, slopes, batch, recipe), rows.T, slopes, w.shape),
+    }
+    result = Result({name: fp32(value, shape) for name, (value, _, _, shape) in products.items()})
+    exact = {}
+    for name, (_, a, b, shape) in products.items():
+        a, b = widen(np.ascontiguousarray(a)).astype(np.float64), widen(np.ascontiguousarray(b)).astype(np.float64)
+        terms = [a[i] * b[:, j] for i in range(a.shape[0]) for j in range(b.shape[1])]
+        exact[name] = truth_and_bounds(terms, shape)
+    return _judge(result, exact)
+
+
+@_operation("layer.embedding")
+def _embedding(reader, options):
+    tokens, w, dy = reader.array("tokens", "int32", 1), reader.array("w", "bf16", 2), reader.array("dy", "bf16", 2)
+    if ((tokens < 0) | (tokens >= len(w))).any():
+        raise reader.fail("a token is out of range")
+    return Result({"y": bf16(w[tokens]), "dw": fp32(layers.embedding_gradient(tokens, dy, len(w)))})
+
+
+def _losses(values, exact) -> Result:
+    loss, losses, _, _, z, gradient = values
+    result = Result({"loss": fp32([loss]), "losses": fp32(losses), "z": fp32(z), "dlogits": bf16(gradient)})
+    (truth, bound), slopes = exact
+    return _judge(result, {"loss": (np.array([truth]), np.array([bound])), "dlogits": (slopes[0], slopes[1])})
+
+
+@_operation("layer.crossEntropy")
+def _cross_entropy(reader, options):
+    _bound_constants(reader)
+    c = _float(reader, "zreg_c")
+    logits, targets = reader.array("logits", "fp32", 2), reader.array("targets", "int32", 1)
+    pairs = [[] if target < 0 else [(int(target), 1.0)] for target in targets]
+    return _losses(
+        layers.cross_entropy(logits, targets, c, options.rounder), attention.exact_losses(logits, pairs, c)
+    )
+
+
+@_operation("layer.sparseCrossEntropy")
+def _sparse_cross_entropy(reader, options):
+    _bound_constants(reader)
+    c = _float(reader, "zreg_c")
+    logits, ids, weights = reader.array("logits", "fp32", 2), reader.array("ids", "uint32", 2), reader.array("weights", "fp32", 2)
+    pairs = [
+        [(int(i), float(w)) for i, w in zip(ids[row], weights[row]) if i != layers.EMPTY] for row in range(len(logits))
+    ]
+    return _losses(
+        layers.sparse_cross_entropy(logits, ids, weights, c, options.rounder), attention.exact_losses(logits, pairs, c)
+    )
+
+
+@_operation("layer.adamw")
+def _adamw(reader, options):
+    names = ("beta1", "beta2", "epsilon", "weight_decay", "learning_rate", "clip_norm")
+    beta1, beta2, epsilon, decay, rate, clip = (_float(reader, name) for name in names)
+    step = reader.integer("step")
+    w, m, v, g = (reader.array(name, "fp32", 1) for name in "wmvg")
+    norm = layers.gradient_norm([g], options.rounder)
+    (g,) = layers.clipped([g], norm, clip)
+    w, m, v = layers.adamw(w, m, v, g, step, rate, beta1, beta2, epsilon, decay, options.rounder)
+    return Result({"norm": fp32([norm]), "m": fp32(m), "v": fp32(v), "w": fp32(w)})
+
+
+@_operation("training.step")
+def _training_step(reader, options):
+    recipe = dict(reader.case.recipe)
+    reader.keys |= set(recipe)
+    first, probe = recipe.pop("first_step"), recipe.pop("probe")
+    c = training.Configuration(recipe)
+    tokens = reader.array("tokens", "int32", 3)
+    if c.distillation_k:
+        targets = (reader.array("target_ids", "uint32", 4), reader.array("target_weights", "fp32", 4))
+    else:
+        targets = reader.array("targets", "int32", 3)
+    positions = reader.array("position", "int32", 3)
+    start, limit = (reader.array(f"visibility_{name}", "int32", 3) for name in ("start", "limit"))
+    state: dict[str, dict[str, np.ndarray]] = {"weight": {}, "m": {}, "v": {}, "residual": {}}
+    for name, shape, _ in c.parameters():
+        for kind in ("weight", "m", "v"):
+            state[kind][name] = reader.array(f"{kind}.{name}", "fp32", len(shape))
+        if c.feedback:
+            state["residual"][name] = reader.array(f"residual.{name}", "fp32", 2)
+    result = Result()
+    digest = bytes(32)
+    losses, norms, digests = [], [], []
+    finals = ("reduced." if c.combines else "gradient.", "residual.", "m.", "v.", "weight.")
+    kept: dict[str, Tensor] = {}
+    for number in range(len(tokens)):
+        batch = training.Batch(
+            tokens[number], tuple(t[number] for t in targets) if c.distillation_k else targets[number],
+            positions[number], start[number], limit[number],
+        )  # fmt: skip
+        for name, tensor in training.step(c, state, batch, first + number, options.rounder):
+            digest = training.fingerprint(name, tensor, digest)
+            if name == "loss":
+                losses.append(tensor.array[0])
+            elif name == "gradient_norm":
+                norms.append(tensor.array[0])
+            elif number == 0:
+                (kept if name.startswith(finals) else result.intermediates)[name] = tensor
+        digests.append(np.frombuffer(digest, np.uint8))
+    if not probe:
+        result.intermediates = {}
+    result.outputs = {
+        "loss": fp32(losses), "gradient_norm": fp32(norms), "fingerprint": Tensor("uint8", np.stack(digests)), **kept
+    }  # fmt: skip
+    return result
+
