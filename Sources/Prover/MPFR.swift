@@ -119,6 +119,11 @@ public struct MPFR: Sendable {
             _ = library.setGreatestExponent(isDouble ? 1024 : 128)
         }
 
+        /// MPFR's reciprocal square root of -0 is +infinity; IEEE 754-2019's, and E1's, is -infinity.
+        private func isOtherInMPFR(_ function: MathFunction, _ x: Float) -> Bool {
+            function == .rsqrt && x.bitPattern == 0x8000_0000
+        }
+
         private func apply(_ function: MathFunction, _ x: Float) {
             setRange()
             _ = library.setFloat(operand, x, 0)
@@ -134,6 +139,7 @@ public struct MPFR: Sendable {
         /// RNE32 of the function, by MPFR. NaN is canonical.
         public func binary32(_ function: MathFunction, _ x: Float) -> Float {
             precondition(!isDouble, "a workspace for binary64")
+            if isOtherInMPFR(function, x) { return -.infinity }
             apply(function, x)
             let value = library.getFloat(result, 0)
             return value.isNaN ? Float(bitPattern: 0x7FC0_0000) : value
@@ -142,6 +148,7 @@ public struct MPFR: Sendable {
         /// RNE64 of the function, by MPFR. NaN is canonical.
         public func binary64(_ function: MathFunction, _ x: Float) -> Double {
             precondition(isDouble, "a workspace for binary32")
+            if isOtherInMPFR(function, x) { return -.infinity }
             apply(function, x)
             let value = library.getDouble(result, 0)
             return value.isNaN ? Double(bitPattern: 0x7FF8_0000_0000_0000) : value

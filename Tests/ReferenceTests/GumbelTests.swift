@@ -1,0 +1,163 @@
+import ExactMath
+import Foundation
+import Reference
+import Testing
+
+@Suite("K: Gumbel sampling")
+struct GumbelTests {
+    private func stream(_ step: Int) -> RandomStream { RandomStream(seed: 77, stream: 2, step: UInt32(step)) }
+
+    private static let logits: [Float] = [1, -0.5, 2, 0, 1.5, -2, 0.25, 3]
+
+    /// Softmax in fp64 by the platform's exp.
+    private func softmax(_ s: [Float]) -> [Double] {
+        let e = s.map { Foundation.exp(Double($0)) }
+        let sum = e.reduce(0, +)
+        return e.map { $0 / sum }
+    }
+
+    @Test("K1: the sample is the k largest phi in order, kappa the next, weights as K2 says", arguments: 0..<20)
+    func order(step: Int) throws {
+        let s = Self.logits
+        let z = LogSumExp.row(s).z
+        let phi = (0..<8).map { j in
+            SoftFloat32.add(SoftFloat32.subtract(s[j], z), RandomDistributions.gumbel(stream(step).word(UInt64(j))))
+        }
+        let ranked = (0..<8).sorted { phi[$0] != phi[$1] ? phi[$0] > phi[$1] : $0 < $1 }
+        for k in 0...10 {
+            let sample = try Gumbel.topK(logits: s, rows: 1, vocabulary: 8, k: k, stream: stream(step))
+            #expect(sample.ids.prefix(8).map { Int($0) } == Array(ranked.prefix(k)))
+            #expect(sample.ids.dropFirst(8).allSatisfy { $0 == 0xFFFF_FFFF })
+            #expect(sample.kappa[0] == (k < 8 ? phi[ranked[k]] : -.infinity))
+            for slot in 0..<min(k, 8) {
+                let logp = Double(SoftFloat32.subtract(s[ranked[slot]], z))
+                let expected =
+                    k >= 8
+                    ? Foundation.exp(logp)
+                    : Foundation.exp(logp) / -Foundation.expm1(-Foundation.exp(logp - Double(sample.kappa[0])))
+                #expect(abs(Double(sample.weights[slot]) - expected) < 1e-6 * expected)
+            }
+        }
+    }
+
+    /// E[w_j 1(j sampled)] of priority sampling without replacement by quadrature: for k = 1 and V = 2, j is sampled iff phi_j > phi_i, kappa =
+    /// phi_i = log p_i + g; E = integral of p_j / q(kappa) * q(kappa) over g = p_j, q the chance that phi_j exceeds kappa. Here the chance is
+    /// integrated numerically, weights by the code's own formula in fp64.
+    @Test("K5: unbiased by quadrature on two and three tokens")
+    func quadrature() {
+        // Gumbel cells of equal probability: g = -log(-log(u)).
+        let cells = 400
+        let noise = (0..<cells).map { -Foundation.log(-Foundation.log((Double($0) + 0.5) / Double(cells))) }
+        let p = [0.2, 0.8]
+        var (estimate, biased) = ([0.0, 0.0], [0.0, 0.0])
+        for a in noise {
+            for b in noise {
+                let phi = [Foundation.log(p[0]) + a, Foundation.log(p[1]) + b]
+                let winner = phi[0] > phi[1] ? 0 : 1
+                let t = Foundation.exp(Foundation.log(p[winner]) - phi[1 - winner])
+                estimate[winner] += p[winner] / -Foundation.expm1(-t) / Double(cells * cells)
+                biased[winner] += p[winner] / Double(cells * cells)
+            }
+        }
+        #expect(abs(estimate[0] - 0.2) < 0.004 && abs(estimate[1] - 0.8) < 0.004, "\(estimate)")
+        #expect(abs(biased[0] - 0.2) > 0.1, "a weight of p alone is far off: the check can fail")
+    }
+
+    /// The mean of w_j 1(j sampled) over 20,000 steps lies within 5 standard errors of p_j for every j; a bias of 3 % of the likeliest token is
+    /// 8 standard errors and more, so that it would be found with probability above 99 %.
+    @Test("K5: unbiased over 20,000 draws of the code itself")
+    func unbiased() throws {
+        let p = softmax(Self.logits)
+        let steps = 20_000
+        var (sum, squares, plain) = (
+            [Double](repeating: 0, count: 8), [Double](repeating: 0, count: 8), [Double](repeating: 0, count: 8)
+        )
+        for step in 0..<steps / 50 {
+            let sample = try Gumbel.topK(
+                logits: (0..<50).flatMap { _ in Self.logits }, rows: 50, vocabulary: 8, k: 3, stream: stream(step))
+            for slot in 0..<150 {
+                let (j, w) = (Int(sample.ids[slot]), Double(sample.weights[slot]))
+                sum[j] += w
+                squares[j] += w * w
+                plain[j] += p[j]
+            }
+        }
+        var control = 0
+        for j in 0..<8 {
+            let mean = sum[j] / Double(steps)
+            let error = ((squares[j] / Double(steps) - mean * mean) / Double(steps)).squareRoot()
+            #expect(abs(mean - p[j]) < 5 * error, "token \(j): \(mean), expected \(p[j]) +- \(error)")
+            if abs(plain[j] / Double(steps) - p[j]) > 5 * error { control += 1 }
+        }
+        #expect(control >= 6, "weights of p alone are found out for nearly every token")
+    }
+
+    @Test("K2: with replacement each slot has the model's distribution")
+    func replacement() throws {
+        let p = softmax(Self.logits)
+        let rows = 2000
+        var counts = [Double](repeating: 0, count: 8)
+        let sample = try Gumbel.withReplacement(
+            logits: (0..<rows).flatMap { _ in Self.logits }, rows: rows, vocabulary: 8, k: 4, stream: stream(1))
+        for id in sample.ids { counts[Int(id)] += 1 }
+        #expect(sample.weights.allSatisfy { $0 == 0.25 })
+        var chi = 0.0
+        for j in 0..<8 { chi += (counts[j] - 8000 * p[j]) * (counts[j] - 8000 * p[j]) / (8000 * p[j]) }
+        // 7 degrees of freedom: above 30 once in ten thousand.
+        #expect(chi < 30, "\(chi)")
+        // Uniform counts would give far more: the test has power.
+        let uniform = p.reduce(0) { $0 + (1000 - 8000 * $1) * (1000 - 8000 * $1) / (8000 * $1) }
+        #expect(uniform > 1000)
+    }
+
+    @Test("K3: the relaxed sample's gradient by central differences, and rows of y that sum to 1")
+    func softmaxGradient() throws {
+        let dy: [Float] = [0.5, -1, 2, 0.25, -0.75, 1, 0, 0.125]
+        let noise = (0..<8).map { Double(RandomDistributions.gumbel(stream(4).word(UInt64($0)))) }
+        let relaxed = try Gumbel.softmax(
+            logits: Self.logits, outputGradient: dy, rows: 1, vocabulary: 8, tau: 0.75, stream: stream(4))
+        func loss(_ s: [Double]) -> Double {
+            let z = (0..<8).map { (s[$0] + noise[$0]) / 0.75 }
+            let e = z.map { Foundation.exp($0 - z.max()!) }
+            return (0..<8).reduce(0) { $0 + Double(dy[$1]) * e[$1] / e.reduce(0, +) }
+        }
+        #expect(abs(relaxed.output.reduce(0, +) - 1) < 1e-6)
+        for j in 0..<8 {
+            var (up, down) = (Self.logits.map(Double.init), Self.logits.map(Double.init))
+            up[j] += 1e-5
+            down[j] -= 1e-5
+            #expect(abs((loss(up) - loss(down)) / 2e-5 - Double(relaxed.logitsGradient[j])) < 1e-5)
+        }
+    }
+
+    @Test("K1, K3: what cannot be sampled is an error that names row and column")
+    func refusals() {
+        #expect(throws: Gumbel.SampleError.logit(row: 1, column: 0, bits: 0x7F80_0000)) {
+            try Gumbel.topK(logits: [0, 1, .infinity, 2], rows: 2, vocabulary: 2, k: 1, stream: stream(0))
+        }
+        #expect(throws: Gumbel.SampleError.logit(row: 0, column: 1, bits: 0x7FC0_0000)) {
+            try Gumbel.withReplacement(logits: [0, .nan], rows: 1, vocabulary: 2, k: 1, stream: stream(0))
+        }
+        for tau in [0, -1, .nan, .infinity] as [Float] {
+            #expect(throws: Gumbel.SampleError.self) {
+                try Gumbel.softmax(
+                    logits: [0], outputGradient: [0], rows: 1, vocabulary: 1, tau: tau, stream: stream(0))
+            }
+        }
+        #expect(throws: Gumbel.SampleError.self) {
+            try Gumbel.softmax(
+                logits: [-.infinity, 0], outputGradient: [0, 0], rows: 1, vocabulary: 2, tau: 1, stream: stream(0))
+        }
+    }
+
+    @Test("K1: -infinity never enters; K4: what the stored form takes")
+    func emptySlots() throws {
+        let sample = try Gumbel.topK(
+            logits: [-.infinity, 2, -.infinity], rows: 1, vocabulary: 3, k: 2, stream: stream(0))
+        #expect(sample.ids == [1, 0xFFFF_FFFF] && sample.weights == [1, 0] && sample.kappa == [-.infinity])
+        let none = try Gumbel.topK(logits: [-.infinity], rows: 1, vocabulary: 1, k: 1, stream: stream(0))
+        #expect(none.ids == [0xFFFF_FFFF] && none.weights == [0])
+        let storage = Gumbel.StorageReport(rows: 10, vocabulary: 32_000, k: 50)
+        #expect(storage.bytes == 4000 && storage.logitBytes == 640_000)
+    }
+}
