@@ -149,11 +149,9 @@ private func createFile(_ path: String, _ place: Place) throws(GoldenIOError) ->
     let message = "HDF5 could not create the file"
     let creation = try place.own(H5Pcreate(touchstone_h5p_file_create()), message)
     try place.check(touchstone_h5p_set_no_times(creation.identifier), message)
-    // A dataset of one chunk needs an index of one entry; the default has room for 64, up to 4 kB a dataset. The superblock that records it must be of version 1: a later one
-    // would keep it in an extension, an object that holds the time. Hence the earliest format as the lower bound.
-    try place.check(H5Pset_istore_k(creation.identifier, 1), message)
+    // Nothing else here may leave its default: HDF5 would add a superblock extension, an object that holds the time.
     let access = try place.own(H5Pcreate(touchstone_h5p_file_access()), message)
-    try place.check(H5Pset_libver_bounds(access.identifier, H5F_LIBVER_EARLIEST, H5F_LIBVER_V18), message)
+    try place.check(H5Pset_libver_bounds(access.identifier, H5F_LIBVER_V18, H5F_LIBVER_V18), message)
     try place.check(H5Pset_fclose_degree(access.identifier, H5F_CLOSE_STRONG), message)
     try place.check(touchstone_h5p_set_no_file_locking(access.identifier), message)
     return try place.own(
@@ -182,7 +180,8 @@ private func createLinkList(_ place: Place, _ message: String) throws(GoldenIOEr
     return link
 }
 
-/// One chunk with a Fletcher-32 checksum; contiguous without one for a scalar or a tensor of no elements.
+/// Up to ``mostCompactBytes`` in the dataset's own header, whose checksum covers them; above that one chunk with a Fletcher-32
+/// checksum; contiguous without one for a scalar or a tensor of no elements.
 private func writeTensor(
     _ tensor: Tensor, _ name: String, to group: borrowing Handle, _ place: Place
 ) throws(GoldenIOError) {
@@ -201,7 +200,9 @@ private func writeTensor(
     try place.check(touchstone_h5p_set_no_times(creation.identifier), message)
     try place.check(H5Pset_fill_time(creation.identifier, H5D_FILL_TIME_NEVER), message)
     let dimensions = tensor.shape.map { hsize_t($0) }
-    if !dimensions.isEmpty && !tensor.bytes.isEmpty {
+    if !dimensions.isEmpty && !tensor.bytes.isEmpty && tensor.bytes.count <= mostCompactBytes {
+        try place.check(H5Pset_layout(creation.identifier, H5D_COMPACT), message)
+    } else if !dimensions.isEmpty && !tensor.bytes.isEmpty {
         try place.check(H5Pset_chunk(creation.identifier, Int32(dimensions.count), dimensions), message)
         try place.check(H5Pset_fletcher32(creation.identifier), message)
     }
@@ -226,6 +227,8 @@ private func writeTensor(
 }
 
 private let mostDimensions = 32
+/// The index of a chunked dataset takes 2 to 4 kB, whatever the size of the data, and has no checksum.
+private let mostCompactBytes = 8192
 /// HDF5 counts a chunk's bytes, with the 4 of the checksum, in 32 bits.
 private let mostChunkBytes = Int(UInt32.max) - 4
 
