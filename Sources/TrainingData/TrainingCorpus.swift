@@ -110,7 +110,7 @@ public struct TrainingCorpus: Sendable {
     public static func permutation(of n: Int, stream: RandomStream) -> [Int] {
         var order = Array(0..<n)
         for i in stride(from: n - 1, through: 1, by: -1) {
-            let j = Int(UInt64(stream.word(UInt64(n - 1 - i))) * UInt64(i + 1) >> 32)
+            let j = Int((UInt64(stream.word(UInt64(n - 1 - i))) * UInt64(i + 1)) >> 32)
             order.swapAt(i, j)
         }
         return order

@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import GoldenIO
 import JSON
+import Platform
 
 struct Dump: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -9,7 +10,8 @@ struct Dump: AsyncParsableCommand {
         discussion: """
             Without options: the file's attributes and one line a case. With --case: what the case is there to catch, its \
             recipe, and the first values of each dataset with their bits, side by side. --dataset picks one \
-            (inputs/a, outputs/r ...), --count says how many values, --start where to begin.
+            (inputs/a, outputs/r ...), --count says how many values, --start where to begin. With --case and --image: a \
+            picture of the case's visibility mask, queries down and keys across, as PNG or SVG by the file's extension.
             """)
 
     @Argument(help: ArgumentHelp("The golden file.", valueName: "file.h5"))
@@ -27,7 +29,20 @@ struct Dump: AsyncParsableCommand {
     @Option(name: .long, help: "How many elements of each dataset to show; 0 for all.")
     var count = 16
 
+    @Option(name: .long, help: ArgumentHelp("Draw the case's visibility mask here.", valueName: "out.png|out.svg"))
+    var image: String?
+
+    @Option(name: .long, help: "Which batch entry of the mask to draw.")
+    var batch = 0
+
     func validate() throws {
+        if let image {
+            if caseName == nil { throw ValidationError("--image needs --case.") }
+            guard image.hasSuffix(".png") || image.hasSuffix(".svg") else {
+                throw ValidationError("--image takes a name that ends in .png or .svg.")
+            }
+        }
+        if batch < 0 { throw ValidationError("--batch cannot be negative.") }
         if dataset != nil && caseName == nil { throw ValidationError("--dataset needs --case.") }
         if start < 0 || count < 0 { throw ValidationError("--start and --count cannot be negative.") }
     }
@@ -39,6 +54,13 @@ struct Dump: AsyncParsableCommand {
             throw CommandError("\(file): no case '\(caseName)'; it has \(golden.caseNames.joined(separator: ", "))")
         }
         let goldenCase = try golden.readCase(caseName)
+        if let image {
+            guard let mask = try MaskImage(goldenCase, batch: batch) else {
+                throw CommandError("\(file): case '\(caseName)' has no visibility mask to draw")
+            }
+            try Files.replace(image, with: image.hasSuffix(".png") ? mask.png() : mask.svg())
+            return
+        }
         print("case    \(goldenCase.name)")
         print("op      \(goldenCase.op)")
         if !goldenCase.why.isEmpty { print("why     \(goldenCase.why)") }

@@ -35,7 +35,7 @@ struct ConfigurationTests {
         (#"{"seed": 3}"#, "16 lower-case hex digits"), (#"{"ranks": 9}"#, "'ranks': is 9; expected 1 to 4"),
         (#"{"preset": "huge"}"#, "'preset': is \"huge\"; expected one of tiny, small, bench"),
         ("[]", "not a JSON object"),
-        (#"{"width": 3,}"#, "byte"), (#"{"width": 3, "width": 4}"#, "width"), (#"{"learning_rate": 1e999}"#, ""),
+        (#"{"width": 3,}"#, "byte"), (#"{"width": 3, "width": 4}"#, "width"), (#"{"learning_rate": 1e999}"#, "byte"),
     ]
 
     @Test("a file that is no configuration is an error that names the file and the key", arguments: refused)

@@ -24,7 +24,7 @@ struct OperationCatalogTests {
     func names() {
         let names = OperationCatalog.all.map(\.name)
         #expect(Set(names).count == names.count)
-        #expect(names.count == 40)
+        #expect(names.count == 60)
         for operation in OperationCatalog.all {
             #expect(!operation.clauses.isEmpty && !operation.summary.isEmpty, "\(operation.name)")
         }

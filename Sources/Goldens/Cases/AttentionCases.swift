@@ -18,9 +18,9 @@ private struct Sizes {
     var d: Int
 }
 
-/// kappa of Q3 for attention: a factor of P or dS that is rounded to bf16 errs by 2^-9 of itself, 2^15 in units of 2^-24; a quarter more for
+/// kappa of Q3 for attention: a factor of P or dS that is rounded to bf16 errs by 2^-8 of itself, 2^16 in units of 2^-24; a quarter more for
 /// everything in fp32.
-private let attentionKappa: Float = 40960
+private let attentionKappa: Float = 81920
 
 private func attentionCases(_ builder: CaseBuilder) -> [GoldenCase] {
     var cases: [GoldenCase] = []

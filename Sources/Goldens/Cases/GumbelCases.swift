@@ -45,7 +45,9 @@ private func sampleCases(_ builder: CaseBuilder) -> [GoldenCase] {
         "all", "k = V: every token, its own probability as weight, kappa -infinity", n: 3, v: 17, k: 17,
         logits(&random, 51))
     add("more-than-all", "k > V: the rest of the slots stay empty", n: 3, v: 5, k: 8, logits(&random, 15))
-    add("one-token", "V = 1", n: 4, v: 1, k: 1, [0, 3, -1e30, 1e30])
+    add(
+        "one-token", "V = 1: whatever the noise, the token and its weight are certain", n: 4, v: 1, k: 1,
+        [0, 3, -1e30, 1e30])
     add(
         "equal", "equal logits: the noise alone decides, weights far from p", n: 4, v: 40, k: 6,
         [Float](repeating: 1.5, count: 160))

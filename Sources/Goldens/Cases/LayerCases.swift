@@ -36,7 +36,9 @@ private func normCases(_ builder: CaseBuilder) -> [GoldenCase] {
     add(
         "typical", "a width that fills no round of lanes; the mean is times RNE32(1/C), not divided by C", n: n, c: c,
         x: random.bf16s(n * c, exponents: 115...130))
-    add("width-1", "C = 1", n: 9, c: 1, x: random.bf16s(9, exponents: 110...130))
+    add(
+        "width-1", "C = 1: every value becomes the gain, with its sign", n: 9, c: 1,
+        x: random.bf16s(9, exponents: 110...130))
     add("no-rows", "no rows: the gain's gradient is +0", n: 0, c: 5, x: [])
     add(
         "zero-rows", "rows of zeros: epsilon alone", n: 2, c: 8,
@@ -177,7 +179,7 @@ private func lossCases(_ builder: CaseBuilder) -> [GoldenCase] {
     hard(
         "typical", "rows with and without a target: the mean is over those with one", n: n, v: v, logits: logits,
         targets: targets)
-    hard("no-zreg", "c = 0", n: n, v: v, c: 0, logits: logits, targets: targets)
+    hard("no-zreg", "c = 0 leaves the term out", n: n, v: v, c: 0, logits: logits, targets: targets)
     hard(
         "minus-zero-zreg", "c = -0 is c = 0", n: 4, v: 9, c: -0.0, logits: random.floats(36, exponents: 120...128),
         targets: [0, 8, 3, 3])
@@ -256,7 +258,7 @@ private func optimizerCases(_ builder: CaseBuilder) -> [GoldenCase] {
     }
     let n = builder.tier.pick(131, 4099, 65_537)
     add("first-step", "step 1 from zero moments: the corrections are 1/(1 - beta)", n: n, step: 1, zeroMoments: true)
-    add("second-step", "step 2", n: 37, step: 2)
+    add("second-step", "step 2: the corrections are 1/(1 - beta^2), rounded once", n: 37, step: 2)
     add("step-1000", "beta1^n has vanished, beta2^n has not", n: 37, step: 1000, beta2: 0.999)
     add("step-million", "both corrections are 1", n: 37, step: 1_000_000)
     add(

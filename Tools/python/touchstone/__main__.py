@@ -26,6 +26,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("input", metavar="IN")
     evaluate.add_argument("output", metavar="OUT")
     evaluate.add_argument("--implementation", choices=NAMES, default="numpy")
+    random = verbs.add_parser("random", help="write a file of random valid cases, inputs only, for touchstone evaluate")
+    random.add_argument("output", metavar="OUT")
+    random.add_argument("operations", nargs="*", metavar="OPERATION", help="dot.gemm, attention ... (default: all)")
+    random.add_argument("--count", type=int, default=2, help="cases of each operation (default: 2)")
+    random.add_argument("--seed", type=int, default=1)
     compare = verbs.add_parser("compare", help="what ml_dtypes, PyTorch and JAX do, and why")
     compare.add_argument("libraries", nargs="*", metavar="LIBRARY", help="ml_dtypes torch jax (default: all three)")
     compare.add_argument("--output", default=".", help="the folder for comparison.md and comparison.json")
@@ -41,6 +46,15 @@ def main(arguments: list[str] | None = None) -> int:
             from .evaluate import evaluate
 
             evaluate(options.input, options.output, implementation(options.implementation))
+            return 0
+        if options.verb == "random":
+            from .fresh import generate
+
+            found = generate(options.output, options.count, options.seed, options.operations)
+            if not found:
+                print(f"no operation is called {' or '.join(options.operations)}", file=sys.stderr)
+                return 64
+            print(f"{options.output}: {found} cases")
             return 0
         if options.verb == "compare":
             from .comparison import report

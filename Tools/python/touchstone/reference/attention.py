@@ -83,6 +83,7 @@ def backward(q, k, v, do, mask, scale, recipe: str, c, form: str, rounder: Round
     with np.errstate(all="ignore"):
         keys_last = _group(k, heads).swapaxes(-1, -2)[:, :, None]  # [B, H, 1, D, T]
         dq = scale * dot(recipe, ds[:, :, :, None, :], keys_last, visible[:, :, :, None, :])
+        dq = np.where(visible.any(axis=-1)[..., None], dq, F(0))  # V4
         dk, dv = (Chain(recipe, (batch, groups, keys, dimension)) for _ in range(2))
         for head in range(heads // groups):
             # D4: the heads of every group in order, one row of queries each.
