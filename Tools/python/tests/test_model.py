@@ -1,0 +1,283 @@
+"""Attention, masks, clamping, sampling, layers and the training step: against PyTorch's autograd in fp64, and by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from touchstone.files import Tensor
+from touchstone.fresh import MAKERS, Source, cases
+from touchstone.reference import OPERATIONS, attention, clamp, derive, gumbel, layers, masks, training
+from touchstone.reference.fp32 import F, dot, lane16, round_bf16, softmax, widen
+
+
+def bf16(rng, *shape, scale=1.0):
+    return round_bf16((rng.standard_normal(shape) * scale).astype(np.float32))
+
+
+def test_every_operation_has_fresh_cases_that_it_accepts():
+    assert set(MAKERS) == set(OPERATIONS)
+    for case in cases(1, 3):
+        assert derive(case).outputs, case.op
+
+
+def test_fresh_cases_do_not_depend_on_one_another():
+    both = {case.name: case for case in cases(2, 9)}
+    for case in cases(2, 9, ["clamp"]):
+        assert case.inputs["y"].array.tobytes() == both[case.name].inputs["y"].array.tobytes()
+
+
+MASKS = {
+    "full": lambda: attention.visibility("by-query", np.zeros((2, 7), np.int32), np.full((2, 7), 9, np.int32), 7, 9),
+    "causal": lambda: attention.visibility("by-key", *np.array([[range(7)] * 2, [[7] * 7] * 2], np.int32), 7, 7),
+    "window": lambda: attention.visibility("by-key", *np.array([[range(7)] * 2, [[7] * 7] * 2], np.int32), 7, 7, 0, 3),
+    "tree": lambda: np.repeat(
+        attention.visibility("by-key", *(row[None] for row in masks.tree([-1, 0, 0, 2], [2, 1, 3, 1])[:2]), 7, 7), 2, 0
+    ),
+    "nothing": lambda: attention.visibility(
+        "by-query", np.array([[0, 1, 7, 2, 3, 0, 5]] * 2, np.int32), np.array([[0, 3, 7, 2, 6, 1, 7]] * 2, np.int32), 7, 7
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_the_injected_gradient_is_autograds_of_the_explicit_term(name):
+    """Z2: the exact gradients equal those of <do, o> + c sum Z^2, to 1e-12; the bf16 ones to their rounding."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(3)
+    mask = MASKS[name]()
+    queries, keys = mask.shape[1:]
+    q, do = bf16(rng, 2, 4, queries, 6), bf16(rng, 2, 4, queries, 6)
+    k, v = bf16(rng, 2, 2, keys, 6), bf16(rng, 2, 2, keys, 6)
+    scale, c = F(0.4), F(0.3)
+    tensors = [torch.tensor(widen(x).astype(np.float64), requires_grad=True) for x in (q, k, v)]
+    tq, tk, tv = tensors
+    seen = torch.tensor(mask)[:, None].expand(-1, 4, -1, -1)
+    some = seen.any(-1)
+    s = (tq @ tk.repeat_interleave(2, 1).transpose(-1, -2)) * float(scale)
+    s = torch.where(seen, s, torch.tensor(-1e30, dtype=torch.float64))
+    z = torch.logsumexp(s, -1)
+    o = torch.softmax(s, -1) @ tv.repeat_interleave(2, 1)
+    loss = (o * torch.tensor(widen(do).astype(np.float64)) * some[..., None]).sum()
+    loss = loss + float(c) * torch.where(some, z, torch.zeros_like(z)).square().sum()
+    loss.backward()
+    exact = attention.Exact(q, k, v, mask, scale).backward(do, c)
+    for form in ("folded", "unfolded"):
+        rounded = attention.backward(q, k, v, do, mask, scale, "paired-ftz", c, form)
+        for (truth, bounds), tensor, bits in zip(exact.values(), tensors, rounded):
+            grad = tensor.grad.numpy()
+            assert np.abs(truth - grad).max() < 1e-12 * (1 + np.abs(bounds).max())
+            assert (np.abs(widen(bits) - grad) <= 1.25 * 2.0**-8 * bounds + 2.0**-8 * np.abs(grad)).all()
+
+
+def plain_model(torch, c, weights, batch):
+    """The model of T1 in fp64, its loss with the explicit z-terms, clamping as a custom gradient, the limit a constant."""
+
+    class Clamp(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, y, limit):
+            ctx.save_for_backward(y)
+            ctx.limit = limit
+            return y.clamp(0, limit)
+
+        @staticmethod
+        def backward(ctx, dy):
+            (y,) = ctx.saved_tensors
+            passes = y <= ctx.limit
+            if c.clamp_gradient == "inward":
+                passes = passes | ((y > ctx.limit) & (dy > 0))
+            return dy * passes, None
+
+    def norm(x, gain):
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + float(c.norm_epsilon)) * gain
+
+    count, length = batch.tokens.shape
+    positions = torch.tensor(batch.positions).double()
+
+    def rotate(x):  # [B, heads, T, D]
+        half = x.shape[-1] // 2
+        theta = float(c.rotary_base) ** (-torch.arange(half).double() / half)
+        angle = (positions[..., None] * theta)[:, None]
+        a, b = x[..., :half], x[..., half:]
+        return torch.cat([a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()], -1)
+
+    x = weights["embedding"][torch.tensor(batch.tokens).long()]
+    extra = torch.zeros((), dtype=torch.float64)
+    stored = {}
+    for index in range(c.layers):
+        name = f"layers.{index}"
+        h = norm(x, weights[f"{name}.attention.norm"])
+
+        def heads(what, number, h=h, name=name):
+            return (h @ weights[f"{name}.attention.{what}"]).reshape(count, length, number, -1).transpose(1, 2)
+
+        q = rotate(heads("query", c.heads))
+        if c.key_value_source[index] == index:
+            stored[index] = rotate(heads("key", c.key_value_heads)), heads("value", c.key_value_heads)
+        k, v = (t.repeat_interleave(c.heads // c.key_value_heads, 1) for t in stored[c.key_value_source[index]])
+        mask = torch.tensor(
+            attention.visibility("by-key", batch.start, batch.limit, length, length, 0, c.windows[index] or None)
+        )[:, None]
+        s = torch.where(mask, q @ k.transpose(-1, -2) / math.sqrt(c.head_dimension), torch.tensor(-1e30).double())
+        some = mask.any(-1)
+        z = torch.where(some, torch.logsumexp(s, -1), torch.zeros(()).double())
+        extra = extra + float(c.zreg_c) * z.square().sum()
+        o = torch.where(some[..., None], torch.softmax(s, -1) @ v, torch.zeros(()).double())
+        x = x + o.transpose(1, 2).reshape(count, length, -1) @ weights[f"{name}.attention.output"]
+        y = torch.relu(norm(x, weights[f"{name}.mlp.norm"]) @ weights[f"{name}.mlp.up"]).square()
+        if c.clamp != "none":
+            up = weights[f"{name}.mlp.up"].detach()
+            limit = float(c.clamp_limit)
+            if c.clamp == "dynamic":
+                limit = (float(c.clamp_kappa) * up.square().mean().sqrt() * math.sqrt(c.width)).item() ** 2
+            y = Clamp.apply(y, limit)
+        x = x + y @ weights[f"{name}.mlp.down"]
+    logits = norm(x, weights["norm"]) @ weights["embedding"].T
+    z = torch.logsumexp(logits, -1)
+    if c.distillation_k:
+        ids, target = (torch.tensor(t.astype(kind)) for t, kind in zip(batch.targets, (np.int64, np.float64)))
+        used = ids != 0xFFFFFFFF
+        has = used.any(-1)
+        at = torch.gather(logits, -1, torch.where(used, ids, 0))
+        loss = (torch.where(used, target, 0.0) * (z[..., None] - at)).sum(-1)
+    else:
+        target = torch.tensor(batch.targets).long()
+        has = target >= 0
+        loss = z - torch.gather(logits, -1, target.clamp(min=0)[..., None])[..., 0]
+    mean = torch.where(has, loss, 0.0).sum() / has.sum()
+    regular = torch.where(has, float(c.output_zreg_c) * z.square(), 0.0).sum() / has.sum()
+    # Z2: c Z^2 of each attention row is added to the mean loss as it is.
+    return mean, mean + regular + extra
+
+
+CHANGES = [
+    {},
+    {"zreg_c": 0.05, "output_zreg_c": 0.1, "zreg_form": "unfolded"},
+    {"clamp_kappa": 1.0},
+    {"layers": 3, "windows": [3, 0, 2], "key_value_source": [0, 0, 0], "zreg_c": 0.02, "clamp": "none"},
+    {"clamp": "static", "clamp_limit": 0.5, "clamp_gradient": "inward", "heads": 4, "key_value_heads": 2},
+    {"distillation_k": 3, "output_zreg_c": 0.05, "zreg_form": "row-dot"},
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_steps_gradients_are_autograds_up_to_bf16(change):
+    """T2: every parameter's gradient points where fp64 autograd's does; the rest is bf16 rounding, 2^-8 a factor."""
+    torch = pytest.importorskip("torch")
+    recipe = {
+        "vocabulary": 19, "width": 16, "layers": 2, "heads": 2, "key_value_heads": 1, "head_dimension": 8,
+        "feed_forward_width": 24, "sequence_length": 12, "batch": 3, **change,
+    }  # fmt: skip
+    c = training.Configuration(recipe)
+    rng = np.random.default_rng(11)
+    masters = {}
+    for index, (name, shape, variance) in enumerate(c.parameters()):
+        masters[name] = layers.initial(shape, variance, 5, index)
+        if variance is None:
+            masters[name] = (1 + 0.2 * rng.standard_normal(shape)).astype(np.float32)
+    tree = masks.tree([-1, 0, 0, 2, -1], [3, 2, 2, 1, 3])
+    start, limit, positions = (np.stack([np.pad(row, (0, 1))] * 3) for row in tree)
+    tokens = rng.integers(0, 19, (3, 12)).astype(np.int32)
+    targets = np.where(rng.random((3, 12)) < 0.2, -1, rng.integers(0, 19, (3, 12))).astype(np.int32)
+    if c.distillation_k:
+        ids = np.where(rng.random((3, 12, 3)) < 0.2, 0xFFFFFFFF, rng.integers(0, 19, (3, 12, 3))).astype(np.uint32)
+        targets = (ids, rng.random((3, 12, 3), np.float32))
+    batch = training.Batch(tokens, targets, positions, start, limit)
+    found = dict(training.forward_backward(c, masters, batch))
+    # The passes' weights are the bf16 roundings of the masters.
+    weights = {
+        name: torch.tensor(widen(round_bf16(value)).astype(np.float64), requires_grad=True)
+        for name, value in masters.items()
+    }
+    mean, total = plain_model(torch, c, weights, batch)
+    total.backward()
+    assert abs(float(found["loss"].array[0]) - mean.item()) < 0.02 * abs(mean.item())
+    for name, _, _ in c.parameters():
+        ours, theirs = found[f"gradient.{name}"].array.astype(np.float64), weights[name].grad.numpy()
+        error = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
+        assert error < 0.05, f"{name}: {error}"
+    if change.get("zreg_c"):
+        # A control: without the term for attention the key's gradient is far off.
+        c.zreg_c = F(0)
+        without = dict(training.forward_backward(c, masters, batch))["gradient.layers.0.attention.key"].array
+        grad = weights["layers.0.attention.key"].grad.numpy()
+        assert np.linalg.norm(without - grad) > 0.2 * np.linalg.norm(grad)
+
+
+def test_attention_by_hand():
+    one, half = np.uint16(0x3F80), np.uint16(0x3F00)
+    q = np.full((1, 1, 1, 2), one)
+    k = np.array([[[[one, one], [one, one], [half, half]]]], np.uint16)
+    v = np.array([[[[one, 0], [0, one], [one, one]]]], np.uint16)
+    mask = np.array([[[True, True, False]]])
+    o, z, maximum, total, p = attention.forward(q, k, v, mask, F(1), "paired-ftz")
+    assert p.tolist() == [[[[0.5, 0.5, 0]]]] and maximum.item() == 2 and total.item() == 2
+    assert z.item() == F(2 + math.log(2)) and (o == half).all()
+
+
+def test_masked_lanes_and_padding():
+    x = np.arange(1, 20, dtype=np.float32)[None]
+    visible = (np.arange(19) % 3 != 0)[None]
+    assert lane16(x, visible=visible)[0] == x[visible].sum()
+    values = np.array([[1.0, 2.0, 4.0]], np.float32)
+    assert dot("paired-ftz", values, values, np.array([[True, False, True]]))[0] == 17
+
+
+def test_clamp_by_hand():
+    y = np.array([[-3, -0.0, 1.0, 3.0, np.nan]], np.float32)
+    result = clamp.clamp(y, np.ones_like(y), F(2), "none", "straight-through", True)
+    assert result["codes"].tolist() == [[-127, 0, 64, 127, 0]]
+    assert result["dx"][0, :4].tolist() == [0, 1, 1, 0] and np.isnan(result["dx"][0, 4])
+    assert clamp.dynamic_limit(np.full((9, 2), 0x3F00, np.uint16), 4, "relu2") == 36
+
+
+def test_gumbel_weights_are_unbiased_by_enumeration():
+    """K5: over a grid of uniform noise, E[w 1(sampled)] = p; weights of p alone are not."""
+    p = np.array([0.2, 0.3, 0.5])
+    g = -np.log(-np.log((np.arange(120) + 0.5) / 120))
+    phi = np.log(p) + np.stack(np.meshgrid(g, g, g, indexing="ij"), -1).reshape(-1, 3)
+    for k in (1, 2):
+        order = np.argsort(-phi, axis=1)
+        kappa = np.take_along_axis(phi, order[:, k : k + 1], 1)
+        w = p / -np.expm1(-np.exp(np.log(p) - kappa))
+        sampled = np.zeros_like(phi, bool)
+        np.put_along_axis(sampled, order[:, :k], True, 1)
+        assert np.abs((w * sampled).mean(0) - p).max() < 0.006
+        assert np.abs((p * sampled).mean(0) - p).max() > 0.03
+
+
+def test_gumbel_draws_walk_through_blocks():
+    all_words = gumbel.words(7, 2, 3, 0, 40)
+    assert (gumbel.words(7, 2, 3, 5, 17) == all_words[5:22]).all()
+
+
+def test_trees_and_documents():
+    assert masks.tree([-1, 0, 0, 2], [2, 1, 2, 1]).tolist() == [[0, 1, 2, 3, 4, 5], [6, 6, 3, 6, 6, 6], [0, 1, 2, 2, 3, 4]]
+    assert masks.build("prefix", [3, 2], [2, 9], None).tolist() == [[0, 0, 0, 3, 3], [2, 2, 3, 5, 5]]
+    for parents, lengths in (([0], [1]), ([-1, 0, 0, 1], [1] * 4), ([-1], [0])):
+        with pytest.raises(ValueError):
+            masks.tree(parents, lengths)
+
+
+def test_schedules_and_corrections():
+    assert layers.learning_rate(4, 1.0, "cosine", 0, 12, 0.0) == F(0.75)
+    assert layers.learning_rate(99, 1.0, "linear", 0, 12, 0.25) == F(0.25)
+    assert layers.learning_rate(1, 0.3, "linear", 3, 12, 0.25) == F(float(F(0.3)) / 3)
+    assert layers.bias_correction(0.5, 2) == F(4 / 3) and layers.bias_correction(0.9, 10**6) == 1
+
+
+def test_softmax_of_a_row_that_sees_nothing():
+    p, maximum, total, z = softmax(np.ones((1, 3), np.float32), np.zeros((1, 3), bool))
+    assert not p.any() and maximum[0] == total[0] == z[0] == 0
+
+
+def test_fingerprints_chain():
+    first = training.fingerprint("a", Tensor("fp32", np.ones(2, np.float32)), bytes(32))
+    assert first != training.fingerprint("a", Tensor("fp32", np.ones((2, 1), np.float32)), bytes(32))
+    assert training.fingerprint("b", Tensor("bf16", np.ones(1, np.uint16)), first) != training.fingerprint(
+        "b", Tensor("bf16", np.ones(1, np.uint16)), bytes(32)
+    )
+
+
+def test_sources_are_reproducible():
+    assert Source(4).fp32(9).array.tobytes() == Source(4).fp32(9).array.tobytes()
