@@ -246,7 +246,8 @@ public enum ExactCrossEntropy {
     ) -> (loss: ExactAttention.Pair, gradient: ExactAttention.Pair) {
         let isVisible = [Bool](repeating: true, count: vocabulary)
         let count = targets.count { !$0.isEmpty }
-        let share = DoubleDouble(1.0) / DoubleDouble(Double(max(1, count)))
+        // Divided, not multiplied by a reciprocal: a quotient that is exact stays so.
+        let rows = DoubleDouble(Double(max(1, count)))
         var (loss, lossBound) = (DoubleDouble.zero, DoubleDouble.zero)
         var gradient = ExactAttention.Pair()
         for (row, pairs) in targets.enumerated() {
@@ -273,11 +274,11 @@ public enum ExactCrossEntropy {
             for j in 0..<vocabulary {
                 let d = total * exact.p[j] - at[j] + dz * exact.p[j]
                 let bound = magnitude * exact.p[j] + atMagnitude[j] + dz.magnitude * exact.p[j]
-                gradient.append(d * share, bound: bound * share)
+                gradient.append(d / rows, bound: bound / rows)
             }
         }
         var pair = ExactAttention.Pair()
-        pair.append(loss * share, bound: lossBound * share)
+        pair.append(loss / rows, bound: lossBound / rows)
         return (pair, gradient)
     }
 }

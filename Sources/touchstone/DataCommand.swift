@@ -36,7 +36,8 @@ struct DataCommand: AsyncParsableCommand {
                     "\(index)", "\(sequence.tokens[index])", text(sequence.tokens[index]),
                     "\(sequence.positions[index])",
                     sequence.targets[index] < 0 ? "-" : text(sequence.targets[index]),
-                    "[\(sequence.start[index]), \(sequence.limit[index]))",
+                    sequence.limit[index] == 0
+                        ? "  nobody" : "  [\(sequence.start[index]), \(sequence.limit[index]))",
                 ]
                 let widths = [7, 7, 6, 10, 8, 0]
                 print(zip(columns, widths).map { String(repeating: " ", count: max(0, $1 - $0.count)) + $0 }.joined())

@@ -58,7 +58,9 @@ struct Demo: AsyncParsableCommand {
 
         print("3. Judge the reference as if it were somebody else's")
         let program = PluginProcess.quoted(Bundle.main.executablePath ?? CommandLine.arguments[0])
-        let reference = try await judge("\(program) evaluate --quiet {in} {out}", ["dot/gemm.h5", "squinch/encode.h5"])
+        let reference = try await judge(
+            "\(program) evaluate --quiet {in} {out}",
+            ["dot/gemm.h5", "squinch/encode.h5", "zreg/attention.h5", "training/steps.h5"])
         print("   \(TextReport().summary(reference))")
 
         print("4. Judge an implementation that truncates instead of rounding to nearest")

@@ -256,7 +256,7 @@ def exact_losses(logits_: np.ndarray, targets: list[list[tuple[int, float]]], c:
     """The mean loss and dlogits against weighted tokens, with their bounds."""
     n, m = logits_.shape
     count = sum(bool(pairs) for pairs in targets)
-    share = 1 / mpmath.mpf(max(1, count))
+    rows = mpmath.mpf(max(1, count))  # divided by, so that an exact quotient stays exact
     loss = bound = mpmath.mpf(0)
     gradient = np.zeros((2, n, m))
     for row, pairs in enumerate(targets):
@@ -276,5 +276,5 @@ def exact_losses(logits_: np.ndarray, targets: list[list[tuple[int, float]]], c:
         for j in range(m):
             d = total * p[j] - at[j] + dz * p[j]
             scale = magnitude * p[j] + at_magnitude[j] + abs(dz) * p[j]
-            gradient[:, row, j] = as_fp64(d * share, scale * share)
-    return as_fp64(loss * share, bound * share), gradient
+            gradient[:, row, j] = as_fp64(d / rows, scale / rows)
+    return as_fp64(loss / rows, bound / rows), gradient

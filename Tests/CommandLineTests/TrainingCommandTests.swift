@@ -1,0 +1,145 @@
+import Foundation
+import GoldenIO
+import JSON
+import Testing
+
+@Suite("train, data and dump --image, run as a user runs them")
+struct TrainingCommandTests {
+    private func write(_ text: String, _ path: String) throws {
+        try Data(text.utf8).write(to: URL(fileURLWithPath: path))
+    }
+
+    /// A model of a few hundred parameters.
+    private static let small = """
+        {"width": 8, "layers": 1, "heads": 2, "key_value_heads": 1, "head_dimension": 4, "feed_forward_width": 12,
+         "sequence_length": 16, "batch": 2, "warmup_steps": 1, "total_steps": 3, "int8": true}
+        """
+
+    private func setUp() throws -> (folder: TemporaryFolder, config: String, data: String) {
+        let folder = try TemporaryFolder()
+        let (config, data) = (folder.file("small.json"), folder.file("text.txt"))
+        try write(Self.small, config)
+        try write(String(repeating: "the quick brown fox jumps over the lazy dog. ", count: 20), data)
+        return (folder, config, data)
+    }
+
+    private func line(_ name: String, _ output: String) -> String? {
+        output.split(separator: "\n").map(String.init).first { $0.hasPrefix(name) }
+    }
+
+    @Test("T6: a run repeated gives the same fingerprint, with either arithmetic; another seed another")
+    func reproducible() async throws {
+        let (folder, config, data) = try setUp()
+        let log = folder.file("log.jsonl")
+        let first = try await Program.run("train", "--config", config, "--data", data, "--quiet", "--log", log)
+        let second = try await Program.run(
+            "train", "--config", config, "--data", data, "--quiet", "--arithmetic", "soft")
+        #expect(first.exitCode == 0 && second.exitCode == 0, "\(first.errors)\(second.errors)")
+        let fingerprint = try #require(line("fingerprint", first.output))
+        #expect(fingerprint == line("fingerprint", second.output))
+        #expect(line("loss", first.output) == line("loss", second.output))
+        let entries = try String(contentsOfFile: log, encoding: .utf8).split(separator: "\n")
+        #expect(entries.count == 3)
+        let last = try fingerprintOf(entries[2])
+        #expect(fingerprint.hasSuffix(last))
+        let other = folder.file("other.json")
+        try write(#"{"seed": "0000000000000001", "# + Self.small.dropFirst(), other)
+        let third = try await Program.run("train", "--config", other, "--data", data, "--quiet")
+        #expect(third.exitCode == 0 && line("fingerprint", third.output) != fingerprint)
+    }
+
+    private func fingerprintOf(_ entry: Substring) throws -> String {
+        guard case .object(let members) = try JSONValue(text: String(entry)),
+            case .string(let text)? = members["fingerprint"]
+        else { return "none" }
+        return text
+    }
+
+    @Test("T5: ranks and compressions from the command line; what moved is reported")
+    func ranks() async throws {
+        let (folder, config, data) = try setUp()
+        defer { withExtendedLifetime(folder) {} }
+        let outcome = try await Program.run(
+            "train", "--config", config, "--data", data, "--quiet", "--ranks", "2", "--compression", "squinch",
+            "--steps", "1", "--diagnostics")
+        #expect(outcome.exitCode == 0, "\(outcome.errors)")
+        #expect(outcome.output.contains("all-reduce") && outcome.output.contains("|Z| mean"))
+        let tooMany = try await Program.run("train", "--config", config, "--data", data, "--ranks", "3")
+        #expect(tooMany.exitCode == 2 && tooMany.errors.contains("'ranks': is 3; expected 1 to 2"))
+    }
+
+    @Test("what cannot be trained is an error that names it, exit status 2 or 64")
+    func refusals() async throws {
+        let (folder, config, data) = try setUp()
+        let empty = folder.file("empty.jsonl")
+        try write("\n", empty)
+        let broken = folder.file("broken.jsonl")
+        try write("{\"text\": \"a\"}\n{\"text\": \"\"}\n", broken)
+        let distilled = folder.file("distilled.json")
+        try write(#"{"distillation_k": 3}"#, distilled)
+        for (arguments, code, message) in [
+            (["--config", "huge", "--data", data], 2, "huge"), (["--config", data, "--data", data], 2, "text.txt"),
+            (["--config", config, "--data", folder.file("none")], 2, "no such file or folder"),
+            (["--config", config, "--data", empty], 2, "no document"),
+            (["--config", config, "--data", broken], 2, "line 2"),
+            (["--config", distilled, "--data", data], 2, "distillation_k"),
+            (["--config", config, "--data", data, "--log", folder.file("no/such/place")], 2, "no/such"),
+            (["--config", config, "--steps", "0"], 64, "--steps"), (["--backend", "gpu"], 64, "gpu"),
+        ] as [([String], Int, String)] {
+            let outcome = try await Program.run(["train", "--quiet"] + arguments)
+            #expect(outcome.exitCode == code && outcome.errors.contains(message), "\(arguments): \(outcome.errors)")
+        }
+    }
+
+    @Test("data shows sequences token by token")
+    func data() async throws {
+        let folder = try TemporaryFolder()
+        let path = folder.file("tree.jsonl")
+        try write(#"{"text": "ab", "children": [{"text": "c"}, {"text": "d"}]}"#, path)
+        let outcome = try await Program.run("data", path, "--sequence-length", "6", "--show", "1")
+        #expect(outcome.exitCode == 0 && outcome.output.contains("1 documents, 4 tokens"), "\(outcome.errors)")
+        #expect(outcome.output.contains("d         2       -  [3, 4)"), "\(outcome.output)")
+        let bad = try await Program.run("data", folder.file("none"))
+        #expect(bad.exitCode == 2)
+    }
+
+    @Test("V: dump --image draws a mask as PNG and SVG")
+    func images() async throws {
+        let folder = try TemporaryFolder()
+        let golden = "\(Program.root)/GoldenData/visibility/masks.h5"
+        for (name, caseName) in [
+            ("a.png", "dense-tree"), ("a.svg", "dense-tree"), ("b.png", "build-prefix"), ("c.png", "tree-branches"),
+        ] {
+            let outcome = try await Program.run("dump", golden, "--case", caseName, "--image", folder.file(name))
+            #expect(outcome.exitCode == 0 && outcome.output.isEmpty, "\(outcome.errors)")
+        }
+        let bytes = [UInt8](try Data(contentsOf: URL(fileURLWithPath: folder.file("a.png"))))
+        #expect(bytes.prefix(8) == [0x89, 0x50, 0x4E, 0x47, 0x0D, 0x0A, 0x1A, 0x0A])
+        // 24 cells of 12 pixels, 23 gaps of 1, two margins of 6.
+        let side = UInt32(24 * 12 + 23 + 12)
+        func big(_ at: Int) -> UInt32 { bytes[at..<at + 4].reduce(0) { $0 << 8 | UInt32($1) } }
+        #expect(big(16) == side && big(20) == side)
+        // The pixel rows, from the stored blocks: the diagonal is dark, the cell above it light.
+        var raw: [UInt8] = []
+        var offset = 8 + 25 + 8 + 2
+        while true {
+            let isLast = bytes[offset] == 1
+            let count = Int(bytes[offset + 1]) | Int(bytes[offset + 2]) << 8
+            raw += bytes[offset + 5..<offset + 5 + count]
+            offset += 5 + count
+            if isLast { break }
+        }
+        func red(_ x: Int, _ y: Int) -> UInt8 { raw[y * (3 * Int(side) + 1) + 1 + 3 * x] }
+        #expect(red(6 + 6, 6 + 6) == 0x1F && red(6 + 13 + 6, 6 + 6) == 0xEE && red(0, 0) == 0xFF)
+        #expect(try String(contentsOfFile: folder.file("a.svg"), encoding: .utf8).hasSuffix("</svg>\n"))
+        let none = try await Program.run(
+            "dump", "\(Program.root)/GoldenData/dot/gemm.h5", "--case", "length-3-paired-ftz", "--image",
+            folder.file("d.png"))
+        #expect(none.exitCode == 2 && none.errors.contains("no visibility mask"))
+        #expect(try await Program.run("dump", golden, "--image", folder.file("d.png")).exitCode == 64)
+        #expect(
+            try await Program.run("dump", golden, "--case", "dense-tree", "--image", folder.file("d.gif")).exitCode
+                == 64)
+        #expect(!FileManager.default.fileExists(atPath: folder.file("d.png")))
+    }
+}
