@@ -13,6 +13,7 @@ let gumbelOperations: [Operation] = [
         let logits = try reader.floats("logits", "N", "V")
         try reader.finish()
         let (n, v) = (reader.size("N"), reader.size("V"))
+        try checkSlots(n, k)
         let sample = try Gumbel.topK(logits: logits, rows: n, vocabulary: v, k: k, stream: stream)
         var result = CaseResult()
         result.output("ids", Tensor(sample.ids, shape: [n, k]))
@@ -27,6 +28,7 @@ let gumbelOperations: [Operation] = [
         let logits = try reader.floats("logits", "N", "V")
         try reader.finish()
         let (n, v) = (reader.size("N"), reader.size("V"))
+        try checkSlots(n, k)
         let sample = try Gumbel.withReplacement(logits: logits, rows: n, vocabulary: v, k: k, stream: stream)
         var result = CaseResult()
         result.output("ids", Tensor(sample.ids, shape: [n, k]))
@@ -49,6 +51,13 @@ let gumbelOperations: [Operation] = [
         return result
     },
 ]
+
+/// A file of a few bytes must not ask for more slots than memory holds.
+private func checkSlots(_ n: Int, _ k: Int) throws(OperationError) {
+    guard n == 0 || k <= (1 << 28) / n else {
+        throw OperationError(.recipe, "recipe key 'k' is \(k) for \(n) rows; expected at most 2^28 slots in all")
+    }
+}
 
 private func stream(_ reader: inout CaseReader) throws(OperationError) -> RandomStream {
     RandomStream(

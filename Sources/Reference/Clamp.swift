@@ -10,6 +10,8 @@ public enum Clamp {
         case limit(Float)
         /// fl(127 / L) is not finite: the limit is too small for int8.
         case scale(limit: Float)
+        /// kappa below zero or NaN.
+        case kappa(Float)
         /// No weights: there is no root mean square.
         case noWeights
 
@@ -17,6 +19,7 @@ public enum Clamp {
             switch self {
             case .limit(let limit): "the clamp's limit is \(limit), expected a finite number, 0 or more"
             case .scale(let limit): "the clamp's limit \(limit) is too small for int8: 127 / limit is not finite"
+            case .kappa(let kappa): "kappa is \(kappa), expected 0 or more"
             case .noWeights: "the weights are empty, expected at least one"
             }
         }
@@ -29,7 +32,7 @@ public enum Clamp {
         public var above = 0
         /// Values below the lower end.
         public var below = 0
-        /// Codes that are 0; 0 without int8.
+        /// Codes of numbers that are 0; 0 without int8.
         public var zeroCodes = 0
         public var notANumber = 0
 
@@ -56,13 +59,15 @@ public enum Clamp {
     /// C1: L = fl(fl(kappa * rmsW) * RNE32(sqrt(n))), rmsW = fl(sqrt(fl(sumsq * RNE32(1/(n m))))), sumsq = lane16x4096 of fma(w, w) over W [n, m];
     /// with `relu2` fl(L * L).
     ///
-    /// - Throws: ``ClampError/noWeights``, and ``ClampError/limit(_:)`` where the result is not finite (NaN or infinite weights, overflow) or kappa
-    ///   makes it negative.
+    /// A zero limit is +0.
+    /// - Throws: ``ClampError/noWeights``, ``ClampError/kappa(_:)``, and ``ClampError/limit(_:)`` where the result is not finite (NaN or infinite
+    ///   weights, overflow).
     public static func dynamicLimit(
         weights: [BFloat16], fanIn n: Int, columns m: Int, kappa: Float, activation: ClampActivation
     ) throws(ClampError) -> Float {
         precondition(weights.count == n * m)
         guard !weights.isEmpty else { throw .noWeights }
+        guard SoftFloat32.isLessOrEqual(0, kappa) else { throw .kappa(kappa) }
         let squares = Reductions.lane16x4096(
             count: weights.count,
             factors: { i in

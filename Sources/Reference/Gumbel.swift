@@ -46,7 +46,10 @@ public enum Gumbel {
             logitBytes = rows * 2 * vocabulary
         }
 
-        public var description: String { "\(bytes) bytes, where bf16 logits would take \(logitBytes)" }
+        public var description: String {
+            let ratio = bytes == 0 ? 0 : Double(logitBytes * 10 / bytes) / 10
+            return "\(bytes) bytes, where bf16 logits would take \(logitBytes): \(ratio) times as much"
+        }
     }
 
     // MARK: - Without replacement
@@ -90,8 +93,8 @@ public enum Gumbel {
         return Sample(ids: ids, weights: weights, kappa: kappas)
     }
 
-    /// K2: w of a sampled token.
-    private static func weight(_ logp: Float, kappa: Float) -> Float {
+    /// K2: w = fl(p / (-expm1(-t))), p = exp(logp), t = exp(fl(logp - kappa)), of a sampled token; p where kappa is -infinity.
+    public static func weight(_ logp: Float, kappa: Float) -> Float {
         let p = CorrectlyRounded.exp(logp)  // K2
         if isNegativeInfinity(kappa) { return p }
         let t = CorrectlyRounded.exp(SoftFloat32.subtract(logp, kappa))  // K2

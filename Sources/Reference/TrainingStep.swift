@@ -49,6 +49,8 @@ public enum TrainingStep {
         public let learningRate: Float
         /// Z of every rank's layers, [ranks][layers][B, H, T] (Z5).
         public let logSumExp: [[[Float]]]
+        /// What the clamps of every rank's layers moved, [ranks][layers]; empty without clamps (C5).
+        public let clampReports: [[Clamp.Report]]
         /// With Squinch: what each parameter's all-reduce moved and clipped.
         public let compression: [AllReduce.Report]
     }
@@ -71,6 +73,7 @@ public enum TrainingStep {
         var losses: [Float] = []
         var contributions: [[[Float]]] = []
         var logSumExp: [[[Float]]] = []
+        var clampReports: [[Clamp.Report]] = []
         for rank in 0..<c.ranks {
             let sequences = rank * c.batch / c.ranks..<(rank + 1) * c.batch / c.ranks
             func rankProbe(_ name: String, _ tensor: StepTensor) throws {
@@ -81,6 +84,7 @@ public enum TrainingStep {
             contributions.append(try model.backward(pass, probe: rankProbe))
             losses.append(pass.loss)
             logSumExp.append(pass.logSumExp)
+            clampReports.append(pass.clampReports)
         }
         var loss = losses[0]
         if c.ranks > 1 {
@@ -151,7 +155,8 @@ public enum TrainingStep {
         }
         state = next
         return Outcome(
-            loss: loss, gradientNorm: norm, learningRate: learningRate, logSumExp: logSumExp, compression: reports)
+            loss: loss, gradientNorm: norm, learningRate: learningRate, logSumExp: logSumExp,
+            clampReports: clampReports, compression: reports)
     }
 
     /// The words of `stochastic15` (T5): draw r P + o_k + e for rank r, W P + o_k + e for the reduced blocks.

@@ -65,6 +65,8 @@ public struct Transformer {
             var up: [BFloat16] = []
             /// 0 with clamp `none`.
             var limit: Float = 0
+            /// nil with clamp `none`.
+            var clampReport: Clamp.Report?
             var activation: [BFloat16] = []
         }
 
@@ -86,6 +88,8 @@ public struct Transformer {
         public var loss: Float { crossEntropy?.loss ?? sparseCrossEntropy?.loss ?? 0 }
         /// Z of every layer [B, H, T] (Z5).
         public var logSumExp: [[Float]] { layers.map(\.attention.z) }
+        /// What every layer's clamp moved, where there is one (C5).
+        public var clampReports: [Clamp.Report] { layers.compactMap(\.clampReport) }
     }
 
     /// The forward pass over a batch, its targets' loss included.
@@ -188,6 +192,7 @@ public struct Transformer {
                 }
                 if c.int8 { try probe("\(l).mlp.codes", StepTensor(clamped.codes, [rows, feedForward])) }
                 layer.activation = bf16(clamped.dequantised)
+                layer.clampReport = clamped.report
             }
             try probe("\(l).mlp.activation", StepTensor(layer.activation, [rows, feedForward]))
             stream = Residual.add(stream, linear(layer.activation, "\(l).mlp.down", rows, feedForward, width))

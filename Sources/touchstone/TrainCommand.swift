@@ -52,7 +52,7 @@ struct Train: AsyncParsableCommand {
     @Option(name: .long, help: ArgumentHelp("One JSON object a step goes here.", valueName: "file"))
     var log: String?
 
-    @Flag(name: .long, help: "Print the mean, rms and largest |Z| of each layer (Z5).")
+    @Flag(name: .long, help: "Print the mean, rms and largest |Z| of each layer (Z5), and what its clamp moved (C5).")
     var diagnostics = false
 
     @Flag(name: .long, help: "Print the summary only.")
@@ -119,6 +119,9 @@ struct Train: AsyncParsableCommand {
         if diagnostics {
             for (layer, z) in last.logSumExp[0].enumerated() {
                 print("layer \(layer)      |Z| \(LogSumExpStatistics(z))")
+            }
+            for (layer, report) in (last.clampReports.first ?? []).enumerated() {
+                print("layer \(layer)      clamp of \(report)")
             }
         }
         for report in last.compression.first.map({ [$0] }) ?? [] { print("all-reduce   \(report.traffic)") }

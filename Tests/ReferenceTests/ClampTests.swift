@@ -8,12 +8,17 @@ import Testing
 struct ClampTests {
     @Test("C1: the limit of weights whose square sum is exact, by hand")
     func limit() throws {
-        // 12 weights of 0.5: rms 0.5; n = 9 has the exact root 3: L = kappa * 0.5 * 3.
+        // 18 weights of 0.5: rms 0.5; n = 9 has the exact root 3: L = kappa * 0.5 * 3.
         let weights = [BFloat16](repeating: 0.5, count: 18)
         #expect(try Clamp.dynamicLimit(weights: weights, fanIn: 9, columns: 2, kappa: 4, activation: .none) == 6)
         #expect(try Clamp.dynamicLimit(weights: weights, fanIn: 9, columns: 2, kappa: 4, activation: .relu2) == 36)
         #expect(
             try Clamp.dynamicLimit(weights: weights, fanIn: 9, columns: 2, kappa: 0, activation: .none).bitPattern == 0)
+        // Where kappa last, or a division for the mean, would give 0x412CD1F4 or 0x412CD1F2 (binary64 and rounding by hand).
+        let rounding = [BFloat16](repeating: BFloat16(bitPattern: 0x3FE5), count: 15)
+        #expect(
+            try Clamp.dynamicLimit(weights: rounding, fanIn: 5, columns: 3, kappa: 2.7, activation: .none).bitPattern
+                == 0x412C_D1F3)
         // Each rounding of C1 in its place, with the sum of squares exact: 7 ones.
         let ones = [BFloat16](repeating: 1, count: 7)
         let root = SoftFloat32.squareRoot(of: 7)

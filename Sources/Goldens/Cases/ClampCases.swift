@@ -27,11 +27,12 @@ private func aroundLimit(_ limit: Float, _ random: inout CaseRandom, columns: In
     return values
 }
 
+/// Slopes of both signs; zeros, the negative one at values beyond the limits too, and NaN.
 private func slopes(_ random: inout CaseRandom, _ count: Int) -> [Float] {
     (0..<count).map { index in
         switch index % 17 {
         case 3: 0
-        case 5: -0.0
+        case 5, 6, 8: -0.0
         case 7: .nan
         default: random.float(exponents: 110...130)
         }
@@ -95,6 +96,16 @@ private func dynamicCases(_ builder: CaseBuilder) -> [GoldenCase] {
     ) {
         $0.bf16s(601 * 8, exponents: 110...127)
     }
+    add(
+        "rounded-mean", "a mean, a root and a product that all round: kappa last, or a division, gives another limit",
+        kappa: 2.7, .none, .inward, int8: true, fanIn: 5, columns: 3
+    ) { _ in [UInt16](repeating: 0x3FE5, count: 15) }
+    add(
+        "minus-zero-kappa", "kappa -0: the limit is +0", kappa: -0.0, .none, .straightThrough, int8: true, fanIn: 2,
+        columns: 8
+    ) { _ in
+        [UInt16](repeating: 0x3F80, count: 16)
+    }
     add("one-weight", "a single weight", kappa: 1, .relu2, .straightThrough, int8: true, fanIn: 1, columns: 1) { _ in
         [0x3F81]
     }
@@ -136,6 +147,13 @@ private func staticCases(_ builder: CaseBuilder) -> [GoldenCase] {
             aroundLimit(3.3, &$0, columns: 8)
         }
     }
+    add(
+        "limit-13", "a step of L * RNE32(1/127), not L / 127: most codes dequantise otherwise", limit: 13, .none,
+        int8: true
+    ) {
+        aroundLimit(13, &$0, columns: 8)
+    }
+    add("minus-zero", "a limit of -0 is +0", limit: -0.0, .relu2, int8: false) { $0.floats(16, exponents: 110...127) }
     add("collapse", "a limit far above the values: every code is 0 (C5)", limit: 1000, .none, int8: true) {
         $0.floats(64, exponents: 110...127)
     }

@@ -63,6 +63,13 @@ private func sampleCases(_ builder: CaseBuilder) -> [GoldenCase] {
     add(
         "last-step", "the last stream and step: the counter's high words", n: 3, v: 19, k: 4, stream: .max, step: .max,
         logits(&random, 57))
+    // Ties of phi itself: logits so low that the noise is lost, and two words that give one g.
+    add(
+        "lost-noise", "phi of equal bits: the lower id wins", n: 1, v: 8, k: 4, [0] + [Float](repeating: -1e9, count: 7)
+    )
+    add(
+        "equal-noise", "two draws of other words with the same g, in slot 50: the lower id wins", n: 1, v: 2, k: 51,
+        step: 762_149, [0, 0])
     add("no-slots", "k = 0: kappa is the largest phi", n: 2, v: 6, k: 0, logits(&random, 12))
     return cases
 }

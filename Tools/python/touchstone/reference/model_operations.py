@@ -113,7 +113,7 @@ def _clamp(reader, limit_of):
     int8 = reader.choice("int8", (True, False))
     y, dy = reader.array("y", "fp32", 2), reader.array("dy", "fp32", 2)
     reader.same_shape(y, dy)
-    limit = F(limit_of(activation))
+    limit = F(limit_of(activation)) + F(0)
     arrays = clamp.clamp(y, dy, limit, activation, gradient, int8)
     outputs = {"limit": fp32([limit])}
     for name in ("clamped", "codes", "dequantised", "dx"):
