@@ -140,6 +140,9 @@ extension ModelConfiguration {
         try finite("clamp_kappa", clampKappa, 0...large)
         try finite("clamp_limit", clampLimit, 0...large)
         if int8 && clamp == .none { throw ConfigurationError("int8", "is true; expected false where clamp is none") }
+        if errorFeedback && compression != .squinch {
+            throw ConfigurationError("error_feedback", "is true; expected false where compression is not squinch")
+        }
         try inRange("distillation_k", distillationK, 0...vocabulary)
         try finite("learning_rate", learningRate, 0...large)
         try inRange("warmup_steps", warmupSteps, 0...1 << 30)

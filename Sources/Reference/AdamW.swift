@@ -45,7 +45,8 @@ public enum AdamW {
         step: Int, learningRate: Float, decays: Bool, hyperparameters h: Hyperparameters
     ) {
         precondition(weight.count == gradient.count && m.count == gradient.count && v.count == gradient.count)
-        let (rest1, rest2) = (SoftFloat32.subtract(1, h.beta1), SoftFloat32.subtract(1, h.beta2))  // T4: RNE32(1 - beta)
+        // T4: RNE32(1 - beta)
+        let (rest1, rest2) = (SoftFloat32.subtract(1, h.beta1), SoftFloat32.subtract(1, h.beta2))
         let correction1 = CorrectlyRounded.biasCorrection(h.beta1, step: UInt64(step))  // T4
         let correction2 = CorrectlyRounded.biasCorrection(h.beta2, step: UInt64(step))  // T4
         let rate = SoftFloat32.negate(learningRate)

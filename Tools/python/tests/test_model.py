@@ -5,9 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from touchstone.files import Tensor
 from touchstone.fresh import MAKERS, Source, cases
-from touchstone.reference import OPERATIONS, attention, clamp, derive, gumbel, layers, masks, training
+from touchstone.reference import OPERATIONS, attention, clamp, derive, gumbel, masks
 from touchstone.reference.fp32 import F, dot, lane16, round_bf16, softmax, widen
 
 
@@ -70,140 +69,6 @@ def test_the_injected_gradient_is_autograds_of_the_explicit_term(name):
             assert (np.abs(widen(bits) - grad) <= 1.25 * 2.0**-8 * bounds + 2.0**-8 * np.abs(grad)).all()
 
 
-def plain_model(torch, c, weights, batch):
-    """The model of T1 in fp64, its loss with the explicit z-terms, clamping as a custom gradient, the limit a constant."""
-
-    class Clamp(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, y, limit):
-            ctx.save_for_backward(y)
-            ctx.limit = limit
-            return y.clamp(0, limit)
-
-        @staticmethod
-        def backward(ctx, dy):
-            (y,) = ctx.saved_tensors
-            passes = y <= ctx.limit
-            if c.clamp_gradient == "inward":
-                passes = passes | ((y > ctx.limit) & (dy > 0))
-            return dy * passes, None
-
-    def norm(x, gain):
-        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + float(c.norm_epsilon)) * gain
-
-    count, length = batch.tokens.shape
-    positions = torch.tensor(batch.positions).double()
-
-    def rotate(x):  # [B, heads, T, D]
-        half = x.shape[-1] // 2
-        theta = float(c.rotary_base) ** (-torch.arange(half).double() / half)
-        angle = (positions[..., None] * theta)[:, None]
-        a, b = x[..., :half], x[..., half:]
-        return torch.cat([a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()], -1)
-
-    x = weights["embedding"][torch.tensor(batch.tokens).long()]
-    extra = torch.zeros((), dtype=torch.float64)
-    stored = {}
-    for index in range(c.layers):
-        name = f"layers.{index}"
-        h = norm(x, weights[f"{name}.attention.norm"])
-
-        def heads(what, number, h=h, name=name):
-            return (h @ weights[f"{name}.attention.{what}"]).reshape(count, length, number, -1).transpose(1, 2)
-
-        q = rotate(heads("query", c.heads))
-        if c.key_value_source[index] == index:
-            stored[index] = rotate(heads("key", c.key_value_heads)), heads("value", c.key_value_heads)
-        k, v = (t.repeat_interleave(c.heads // c.key_value_heads, 1) for t in stored[c.key_value_source[index]])
-        mask = torch.tensor(
-            attention.visibility("by-key", batch.start, batch.limit, length, length, 0, c.windows[index] or None)
-        )[:, None]
-        s = torch.where(mask, q @ k.transpose(-1, -2) / math.sqrt(c.head_dimension), torch.tensor(-1e30).double())
-        some = mask.any(-1)
-        z = torch.where(some, torch.logsumexp(s, -1), torch.zeros(()).double())
-        extra = extra + float(c.zreg_c) * z.square().sum()
-        o = torch.where(some[..., None], torch.softmax(s, -1) @ v, torch.zeros(()).double())
-        x = x + o.transpose(1, 2).reshape(count, length, -1) @ weights[f"{name}.attention.output"]
-        y = torch.relu(norm(x, weights[f"{name}.mlp.norm"]) @ weights[f"{name}.mlp.up"]).square()
-        if c.clamp != "none":
-            up = weights[f"{name}.mlp.up"].detach()
-            limit = float(c.clamp_limit)
-            if c.clamp == "dynamic":
-                limit = (float(c.clamp_kappa) * up.square().mean().sqrt() * math.sqrt(c.width)).item() ** 2
-            y = Clamp.apply(y, limit)
-        x = x + y @ weights[f"{name}.mlp.down"]
-    logits = norm(x, weights["norm"]) @ weights["embedding"].T
-    z = torch.logsumexp(logits, -1)
-    if c.distillation_k:
-        ids, target = (torch.tensor(t.astype(kind)) for t, kind in zip(batch.targets, (np.int64, np.float64)))
-        used = ids != 0xFFFFFFFF
-        has = used.any(-1)
-        at = torch.gather(logits, -1, torch.where(used, ids, 0))
-        loss = (torch.where(used, target, 0.0) * (z[..., None] - at)).sum(-1)
-    else:
-        target = torch.tensor(batch.targets).long()
-        has = target >= 0
-        loss = z - torch.gather(logits, -1, target.clamp(min=0)[..., None])[..., 0]
-    mean = torch.where(has, loss, 0.0).sum() / has.sum()
-    regular = torch.where(has, float(c.output_zreg_c) * z.square(), 0.0).sum() / has.sum()
-    # Z2: c Z^2 of each attention row is added to the mean loss as it is.
-    return mean, mean + regular + extra
-
-
-CHANGES = [
-    {},
-    {"zreg_c": 0.05, "output_zreg_c": 0.1, "zreg_form": "unfolded"},
-    {"clamp_kappa": 1.0},
-    {"layers": 3, "windows": [3, 0, 2], "key_value_source": [0, 0, 0], "zreg_c": 0.02, "clamp": "none"},
-    {"clamp": "static", "clamp_limit": 0.5, "clamp_gradient": "inward", "heads": 4, "key_value_heads": 2},
-    {"distillation_k": 3, "output_zreg_c": 0.05, "zreg_form": "row-dot"},
-]
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_the_steps_gradients_are_autograds_up_to_bf16(change):
-    """T2: every parameter's gradient points where fp64 autograd's does; the rest is bf16 rounding, 2^-8 a factor."""
-    torch = pytest.importorskip("torch")
-    recipe = {
-        "vocabulary": 19, "width": 16, "layers": 2, "heads": 2, "key_value_heads": 1, "head_dimension": 8,
-        "feed_forward_width": 24, "sequence_length": 12, "batch": 3, **change,
-    }  # fmt: skip
-    c = training.Configuration(recipe)
-    rng = np.random.default_rng(11)
-    masters = {}
-    for index, (name, shape, variance) in enumerate(c.parameters()):
-        masters[name] = layers.initial(shape, variance, 5, index)
-        if variance is None:
-            masters[name] = (1 + 0.2 * rng.standard_normal(shape)).astype(np.float32)
-    tree = masks.tree([-1, 0, 0, 2, -1], [3, 2, 2, 1, 3])
-    start, limit, positions = (np.stack([np.pad(row, (0, 1))] * 3) for row in tree)
-    tokens = rng.integers(0, 19, (3, 12)).astype(np.int32)
-    targets = np.where(rng.random((3, 12)) < 0.2, -1, rng.integers(0, 19, (3, 12))).astype(np.int32)
-    if c.distillation_k:
-        ids = np.where(rng.random((3, 12, 3)) < 0.2, 0xFFFFFFFF, rng.integers(0, 19, (3, 12, 3))).astype(np.uint32)
-        targets = (ids, rng.random((3, 12, 3), np.float32))
-    batch = training.Batch(tokens, targets, positions, start, limit)
-    found = dict(training.forward_backward(c, masters, batch))
-    # The passes' weights are the bf16 roundings of the masters.
-    weights = {
-        name: torch.tensor(widen(round_bf16(value)).astype(np.float64), requires_grad=True)
-        for name, value in masters.items()
-    }
-    mean, total = plain_model(torch, c, weights, batch)
-    total.backward()
-    assert abs(float(found["loss"].array[0]) - mean.item()) < 0.02 * abs(mean.item())
-    for name, _, _ in c.parameters():
-        ours, theirs = found[f"gradient.{name}"].array.astype(np.float64), weights[name].grad.numpy()
-        error = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
-        assert error < 0.05, f"{name}: {error}"
-    if change.get("zreg_c"):
-        # A control: without the term for attention the key's gradient is far off.
-        c.zreg_c = F(0)
-        without = dict(training.forward_backward(c, masters, batch))["gradient.layers.0.attention.key"].array
-        grad = weights["layers.0.attention.key"].grad.numpy()
-        assert np.linalg.norm(without - grad) > 0.2 * np.linalg.norm(grad)
-
-
 def test_attention_by_hand():
     one, half = np.uint16(0x3F80), np.uint16(0x3F00)
     q = np.full((1, 1, 1, 2), one)
@@ -259,24 +124,9 @@ def test_trees_and_documents():
             masks.tree(parents, lengths)
 
 
-def test_schedules_and_corrections():
-    assert layers.learning_rate(4, 1.0, "cosine", 0, 12, 0.0) == F(0.75)
-    assert layers.learning_rate(99, 1.0, "linear", 0, 12, 0.25) == F(0.25)
-    assert layers.learning_rate(1, 0.3, "linear", 3, 12, 0.25) == F(float(F(0.3)) / 3)
-    assert layers.bias_correction(0.5, 2) == F(4 / 3) and layers.bias_correction(0.9, 10**6) == 1
-
-
 def test_softmax_of_a_row_that_sees_nothing():
     p, maximum, total, z = softmax(np.ones((1, 3), np.float32), np.zeros((1, 3), bool))
     assert not p.any() and maximum[0] == total[0] == z[0] == 0
-
-
-def test_fingerprints_chain():
-    first = training.fingerprint("a", Tensor("fp32", np.ones(2, np.float32)), bytes(32))
-    assert first != training.fingerprint("a", Tensor("fp32", np.ones((2, 1), np.float32)), bytes(32))
-    assert training.fingerprint("b", Tensor("bf16", np.ones(1, np.uint16)), first) != training.fingerprint(
-        "b", Tensor("bf16", np.ones(1, np.uint16)), bytes(32)
-    )
 
 
 def test_sources_are_reproducible():

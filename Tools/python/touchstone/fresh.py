@@ -7,9 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from .files import Case, GoldenFile, Tensor, write
-from .reference import bf16, masks, training
+from .reference import bf16
 from .reference.elementary import FUNCTIONS
 from .reference.formats import ROUNDINGS
+from .reference.transformer.operations import random_case
 
 SIZES = (1, 2, 3, 5, 7, 8, 13, 16, 17, 31)
 
@@ -319,48 +320,7 @@ def _adamw(source: Source, op: str):
 
 @_makes("training.step")
 def _training(source: Source, op: str):
-    layers_, groups = source.size(3), source.size(2)
-    own = sorted({0, *(index for index in range(layers_) if source.pick(True, False))})
-    recipe = {
-        "vocabulary": 2 + source.size(), "width": source.size(13), "layers": layers_, "heads": groups * source.size(2),
-        "key_value_heads": groups, "head_dimension": 2 * source.size(3), "feed_forward_width": source.size(17),
-        "sequence_length": source.size(13), "batch": source.size(3), "dot": source.pick("paired-ftz", "chain-ieee"),
-        "windows": [source.pick(0, 1, 3) for _ in range(layers_)],
-        "key_value_source": [max(o for o in own if o <= index) for index in range(layers_)],
-        "zreg_form": source.pick("folded", "unfolded", "row-dot"), "clamp": source.pick("none", "dynamic", "static"),
-        "clamp_gradient": source.pick("straight-through", "inward"), "distillation_k": source.pick(0, 0, 2),
-        "schedule": source.pick("constant", "linear", "cosine"), "warmup_steps": source.pick(0, 3), "total_steps": 20,
-        "compression": source.pick("none", "bf16", "squinch"), "error_feedback": source.pick(True, False),
-        "squinch_variant": source.pick("floor16", "round15", "stochastic15"), "seed": f"{int(source.words(64, 1)[0]):016x}",
-    }  # fmt: skip
-    recipe["int8"] = recipe["clamp"] != "none" and source.pick(True, False)
-    recipe["ranks"] = int(source.rng.integers(1, recipe["batch"] + 1))
-    recipe |= floats(zreg_c=source.pick(0.0, 0.02), output_zreg_c=source.pick(0.0, 0.02), clamp_kappa=1.2, clamp_limit=0.5, clip_norm=source.pick(0.0, 0.3))
-    c = training.Configuration(recipe)
-    steps, shape = source.size(2), (c.batch, c.sequence_length)
-    starts, limits, positions = [], [], []
-    for _ in range(steps * c.batch):
-        parents, lengths = _tree(source, c.sequence_length)
-        fitting = int(np.searchsorted(np.cumsum(lengths), c.sequence_length, side="right"))
-        tree = masks.tree(parents[:fitting], lengths[:fitting])
-        tail = ((0, 0), (0, c.sequence_length - tree.shape[1]))
-        starts.append(np.pad(tree[0], tail[1]))
-        limits.append(np.pad(tree[1], tail[1]))
-        positions.append(np.pad(tree[2], tail[1]))
-    inputs = {"tokens": source.ints(0, c.vocabulary, steps, *shape)}
-    if c.distillation_k:
-        inputs["target_ids"], inputs["target_weights"] = _slots(source, c.vocabulary, steps, *shape, c.distillation_k)
-    else:
-        inputs["targets"] = source.ints(-1, c.vocabulary, steps, *shape)
-    for name, rows in (("position", positions), ("visibility_start", starts), ("visibility_limit", limits)):
-        inputs[name] = Tensor("int32", np.stack(rows).reshape(steps, *shape).astype(np.int32))
-    for name, form, _ in c.parameters():
-        inputs[f"weight.{name}"] = source.fp32(*form, low=119, high=125)
-        inputs[f"m.{name}"] = source.fp32(*form, low=105, high=115)
-        inputs[f"v.{name}"] = Tensor("fp32", np.abs(source.fp32(*form, low=90, high=105).array))
-        if c.feedback:
-            inputs[f"residual.{name}"] = source.fp32(c.ranks, int(np.prod(form)), low=100, high=112)
-    return recipe | {"first_step": int(source.rng.integers(1, 30)), "probe": True}, inputs
+    return random_case(source.rng)
 
 
 def cases(count: int, seed: int, operations: list[str] | None = None) -> list[Case]:

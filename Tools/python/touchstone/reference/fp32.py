@@ -8,7 +8,7 @@ from math import isqrt
 
 import numpy as np
 
-from ..files import bf16_to_fp32
+from ..files import Tensor, bf16_to_fp32
 from . import elementary
 from .dot import canonical_fp32, fma_flushing, sum_to_odd, to_fp32
 from .dot import fma as fma32
@@ -138,3 +138,14 @@ def softmax(s: np.ndarray, visible: np.ndarray | None = None, rounder: Rounder =
         p = np.where(visible, e / np.where(some, total, F(1))[..., None], F(0))
         z = maximum + apply("log", np.where(some, total, F(1)), rounder)
     return p, maximum, np.where(some, total, F(0)), np.where(some, z, F(0))
+
+
+def bf16(bits: np.ndarray) -> Tensor:
+    return Tensor("bf16", np.ascontiguousarray(bits, np.uint16))
+
+
+def fp32(x, shape=None) -> Tensor:
+    """NaNs canonical (F2)."""
+    array = np.array(x, np.float32) if shape is None else np.array(x, np.float32).reshape(shape)
+    bits = np.where(np.isnan(array), np.uint32(0x7FC00000), np.ascontiguousarray(array).view(np.uint32).reshape(array.shape))
+    return Tensor("fp32", bits.view(np.float32))

@@ -8,12 +8,11 @@ from functools import cache
 import mpmath
 import numpy as np
 
-from . import elementary, random
+from . import elementary
 from .dot import lane16x4096
 from .elementary import Rounder
 from .formats import FP32, Finite, round_fraction, round_value, unpack
 from .fp32 import Chain, F, apply, chain, dot, fma, lane16, number, reciprocal, round_bf16, softmax, widen
-from .gumbel import words
 
 EMPTY = 0xFFFFFFFF
 
@@ -135,11 +134,6 @@ def relu2_backward(u, dy):
         return np.where(p == 0, F(0), dy * (F(2) * p))
 
 
-def residual(x, a):
-    with np.errstate(all="ignore"):
-        return round_bf16(widen(x) + a)
-
-
 def embedding_gradient(tokens, dy, vocabulary: int):
     values = widen(dy)
     result = np.zeros((vocabulary, dy.shape[1]), np.float32)
@@ -234,33 +228,3 @@ def adamw(w, m, v, g, step: int, rate, beta1, beta2, epsilon, decay, rounder: Ro
         if decay != 0:
             u = fma(decay, w, u)
         return fma(-rate, u, w), m, v
-
-
-def learning_rate(step: int, rate, schedule: str, warmup: int, total: int, fraction) -> np.float32:
-    rate, f = exact(rate), exact(fraction)
-    if step <= warmup:
-        return rounded(rate * step / warmup)
-    p = Fraction(1) if total <= warmup else min(Fraction(1), Fraction(step - warmup, total - warmup))
-    if schedule == "constant":
-        return rounded(rate)
-    if schedule == "linear":
-        return rounded(rate * (1 - (1 - f) * p))
-    rational = {Fraction(0): 1, Fraction(1, 3): Fraction(1, 2), Fraction(1, 2): 0, Fraction(2, 3): Fraction(-1, 2), Fraction(1): -1}
-    if p in rational or f == 1 or rate == 0:
-        cosine = Fraction(rational.get(p, 0))
-        return rounded(rate * (f + (1 - f) * (1 + cosine) / 2))
-    with mpmath.workprec(600):
-        cosine = mpmath.cos(mpmath.pi * p.numerator / p.denominator)
-        share = mpmath.mpf(f.numerator) / f.denominator
-        value = share + (1 - share) * (1 + cosine) / 2
-        return _rounded_real(value * rate.numerator / rate.denominator)
-
-
-def initial(shape, inverse_variance, seed: int, index: int, rounder: Rounder = elementary.round_function):
-    """T1: normal variates times the deviation, or ones."""
-    if inverse_variance is None:
-        return np.ones(shape, np.float32)
-    count = int(np.prod(shape))
-    pairs = words(seed, 0, index, 0, count + count % 2).reshape(-1, 2)
-    deviation = apply("rsqrt", np.array([inverse_variance], np.float32), rounder)[0]
-    return (deviation * random.normal(pairs, rounder).reshape(-1)[:count]).reshape(shape)

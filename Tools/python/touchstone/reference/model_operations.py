@@ -5,21 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from ..files import Tensor
-from . import attention, clamp, gumbel, layers, masks, training
+from . import attention, clamp, gumbel, layers, masks
 from .dot import truth_and_bounds
-from .fp32 import F, widen
+from .fp32 import F, bf16, fp32, widen
 from .operations import Result, _operation, _Reader, canonical_fp64
-from .training import bf16, fp32
-
-
-def _float(reader: _Reader, key: str) -> np.float32:
-    reader.keys |= {key, f"{key}_bits"}
-    bits = reader.case.recipe.get(f"{key}_bits")
-    if bits is not None:
-        return np.array(int(bits, 16), np.uint32).view(np.float32)[()]
-    if key not in reader.case.recipe:
-        raise reader.fail(f"recipe key '{key}' is missing")
-    return F(reader.case.recipe[key])
+from .transformer.operations import step
 
 
 def _judge(result: Result, pairs: dict) -> Result:
@@ -35,7 +25,7 @@ def _bound_constants(reader: _Reader) -> None:
 
 def _attention(reader: _Reader):
     _bound_constants(reader)
-    scale, recipe = _float(reader, "scale"), reader.choice("dot", ("paired-ftz", "chain-ieee"))
+    scale, recipe = reader.number("scale"), reader.choice("dot", ("paired-ftz", "chain-ieee"))
     orientation = reader.choice("orientation", ("by-query", "by-key"))
     offset = reader.integer("query_offset")
     window = reader.integer("window") if "window" in reader.case.recipe else None
@@ -58,7 +48,7 @@ def _attention_forward(reader, options):
 @_operation("attention.backward")
 def _attention_backward(reader, options):
     q, k, v, mask, scale, recipe = _attention(reader)
-    c, form = _float(reader, "zreg_c"), reader.choice("form", ("folded", "unfolded", "row-dot"))
+    c, form = reader.number("zreg_c"), reader.choice("form", ("folded", "unfolded", "row-dot"))
     do = reader.array("do", "bf16", 4)
     gradients = attention.backward(q, k, v, do, mask, scale, recipe, c, form, options.rounder)
     result = Result({name: bf16(bits) for name, bits in zip(("dq", "dk", "dv"), gradients)})
@@ -68,7 +58,7 @@ def _attention_backward(reader, options):
 @_operation("zreg.rows")
 def _rows(reader, options):
     _bound_constants(reader)
-    c, form = _float(reader, "zreg_c"), reader.choice("form", ("folded", "unfolded"))
+    c, form = reader.number("zreg_c"), reader.choice("form", ("folded", "unfolded"))
     s, dp = reader.array("s", "fp32", 2), reader.array("dp", "fp32", 2)
     reader.same_shape(s, dp)
     z, p, ds = attention.rows(s, dp, c, form, options.rounder)
@@ -124,7 +114,7 @@ def _clamp(reader, limit_of):
 
 @_operation("clamp.dynamic")
 def _clamp_dynamic(reader, options):
-    kappa, w = _float(reader, "kappa"), reader.array("w", "bf16", 2)
+    kappa, w = reader.number("kappa"), reader.array("w", "bf16", 2)
     return _clamp(reader, lambda activation: clamp.dynamic_limit(w, kappa, activation, options.rounder))
 
 
@@ -132,13 +122,12 @@ def _clamp_dynamic(reader, options):
 def _clamp_static(reader, options):
     if reader.has("w"):
         reader.array("w", "bf16", 2)
-    limit = _float(reader, "limit")
+    limit = reader.number("limit")
     return _clamp(reader, lambda activation: limit)
 
 
 def _draw(reader) -> tuple[int, int, int]:
-    reader.keys.add("seed")
-    return int(reader.case.recipe["seed"], 16), reader.integer("stream"), reader.integer("step")
+    return reader.hexadecimal("seed"), reader.integer("stream"), reader.integer("step")
 
 
 @_operation("gumbel.topk")
@@ -157,7 +146,7 @@ def _replacement(reader, options):
 
 @_operation("gumbel.softmax")
 def _relaxed(reader, options):
-    draw, tau = _draw(reader), _float(reader, "tau")
+    draw, tau = _draw(reader), reader.number("tau")
     logits, dy = reader.array("logits", "fp32", 2), reader.array("dy", "fp32", 2)
     reader.same_shape(logits, dy)
     y, gradient = gumbel.relaxed(logits, dy, tau, draw, options.rounder)
@@ -166,7 +155,7 @@ def _relaxed(reader, options):
 
 @_operation("layer.rmsnorm")
 def _rmsnorm(reader, options):
-    epsilon = _float(reader, "epsilon")
+    epsilon = reader.number("epsilon")
     x, gain, dy = reader.array("x", "bf16", 2), reader.array("gain", "bf16", 1), reader.array("dy", "bf16", 2)
     y, r = layers.rmsnorm(x, gain, epsilon, options.rounder)
     dx, dgain = layers.rmsnorm_backward(dy, x, gain, epsilon, options.rounder)
@@ -175,7 +164,7 @@ def _rmsnorm(reader, options):
 
 @_operation("layer.rope")
 def _rope(reader, options):
-    base = _float(reader, "base")
+    base = reader.number("base")
     x, positions, dy = reader.array("x", "bf16", 3), reader.array("position", "int32", 1), reader.array("dy", "bf16", 3)
     return Result({"y": bf16(layers.rotary(x, positions, base)), "dx": bf16(layers.rotary(dy, positions, base, True))})
 
@@ -225,7 +214,7 @@ def _losses(values, exact) -> Result:
 @_operation("layer.crossEntropy")
 def _cross_entropy(reader, options):
     _bound_constants(reader)
-    c = _float(reader, "zreg_c")
+    c = reader.number("zreg_c")
     logits, targets = reader.array("logits", "fp32", 2), reader.array("targets", "int32", 1)
     pairs = [[] if target < 0 else [(int(target), 1.0)] for target in targets]
     return _losses(
@@ -236,7 +225,7 @@ def _cross_entropy(reader, options):
 @_operation("layer.sparseCrossEntropy")
 def _sparse_cross_entropy(reader, options):
     _bound_constants(reader)
-    c = _float(reader, "zreg_c")
+    c = reader.number("zreg_c")
     logits, ids, weights = reader.array("logits", "fp32", 2), reader.array("ids", "uint32", 2), reader.array("weights", "fp32", 2)
     pairs = [
         [(int(i), float(w)) for i, w in zip(ids[row], weights[row]) if i != layers.EMPTY] for row in range(len(logits))
@@ -249,7 +238,7 @@ def _sparse_cross_entropy(reader, options):
 @_operation("layer.adamw")
 def _adamw(reader, options):
     names = ("beta1", "beta2", "epsilon", "weight_decay", "learning_rate", "clip_norm")
-    beta1, beta2, epsilon, decay, rate, clip = (_float(reader, name) for name in names)
+    beta1, beta2, epsilon, decay, rate, clip = (reader.number(name) for name in names)
     step = reader.integer("step")
     w, m, v, g = (reader.array(name, "fp32", 1) for name in "wmvg")
     norm = layers.gradient_norm([g], options.rounder)
@@ -260,46 +249,5 @@ def _adamw(reader, options):
 
 @_operation("training.step")
 def _training_step(reader, options):
-    recipe = dict(reader.case.recipe)
-    reader.keys |= set(recipe)
-    first, probe = recipe.pop("first_step"), recipe.pop("probe")
-    c = training.Configuration(recipe)
-    tokens = reader.array("tokens", "int32", 3)
-    if c.distillation_k:
-        targets = (reader.array("target_ids", "uint32", 4), reader.array("target_weights", "fp32", 4))
-    else:
-        targets = reader.array("targets", "int32", 3)
-    positions = reader.array("position", "int32", 3)
-    start, limit = (reader.array(f"visibility_{name}", "int32", 3) for name in ("start", "limit"))
-    state: dict[str, dict[str, np.ndarray]] = {"weight": {}, "m": {}, "v": {}, "residual": {}}
-    for name, shape, _ in c.parameters():
-        for kind in ("weight", "m", "v"):
-            state[kind][name] = reader.array(f"{kind}.{name}", "fp32", len(shape))
-        if c.feedback:
-            state["residual"][name] = reader.array(f"residual.{name}", "fp32", 2)
-    result = Result()
-    digest = bytes(32)
-    losses, norms, digests = [], [], []
-    finals = ("reduced." if c.combines else "gradient.", "residual.", "m.", "v.", "weight.")
-    kept: dict[str, Tensor] = {}
-    for number in range(len(tokens)):
-        batch = training.Batch(
-            tokens[number], tuple(t[number] for t in targets) if c.distillation_k else targets[number],
-            positions[number], start[number], limit[number],
-        )  # fmt: skip
-        for name, tensor in training.step(c, state, batch, first + number, options.rounder):
-            digest = training.fingerprint(name, tensor, digest)
-            if name == "loss":
-                losses.append(tensor.array[0])
-            elif name == "gradient_norm":
-                norms.append(tensor.array[0])
-            elif number == 0:
-                (kept if name.startswith(finals) else result.intermediates)[name] = tensor
-        digests.append(np.frombuffer(digest, np.uint8))
-    if not probe:
-        result.intermediates = {}
-    result.outputs = {
-        "loss": fp32(losses), "gradient_norm": fp32(norms), "fingerprint": Tensor("uint8", np.stack(digests)), **kept
-    }  # fmt: skip
-    return result
-
+    outputs, intermediates = step(reader)
+    return Result(outputs, intermediates=intermediates)

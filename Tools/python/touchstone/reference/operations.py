@@ -37,7 +37,8 @@ class _Reader:
 
     def __init__(self, case: Case):
         self.case = case
-        self.keys = {"kappa", "kappa_bits", "n"} if case.op.startswith(("dot.", "sum.", "math.")) else set()
+        judged = ("dot.", "sum.", "math.")
+        self.keys = {"kappa", "kappa_bits", "n"} if case.op.startswith(judged) else set()
         self.names: set[str] = set()
 
     def fail(self, message: str) -> OperationError:
@@ -46,16 +47,51 @@ class _Reader:
     def choice(self, key: str, allowed: tuple, default: Any = None) -> Any:
         self.keys.add(key)
         value = self.case.recipe.get(key, default)
-        if value not in allowed:
+        if not any(type(value) is type(choice) and value == choice for choice in allowed):  # 1 is not true
             raise self.fail(f"recipe key '{key}' is {value!r}; expected one of {', '.join(map(str, allowed))}")
         return value
 
     def integer(self, key: str) -> int:
         self.keys.add(key)
         value = self.case.recipe.get(key)
-        if not isinstance(value, int) or value < 0:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise self.fail(f"recipe key '{key}' is {value!r}; expected a count")
         return value
+
+    def integers(self, key: str) -> tuple[int, ...]:
+        self.keys.add(key)
+        value = self.case.recipe.get(key)
+        if not isinstance(value, list) or not all(type(entry) is int for entry in value):
+            raise self.fail(f"recipe key '{key}' is {value!r}; expected a list of integers")
+        return tuple(value)
+
+    def hexadecimal(self, key: str) -> int:
+        """A 64-bit integer of 16 lower-case hex digits."""
+        self.keys.add(key)
+        value = self.case.recipe.get(key)
+        if not isinstance(value, str) or len(value) != 16 or set(value) - set("0123456789abcdef"):
+            raise self.fail(f"recipe key '{key}' is {value!r}; expected 16 lower-case hex digits")
+        return int(value, 16)
+
+    def number(self, key: str) -> np.float32:
+        """An fp32 parameter: `key` as a number, `key`_bits as eight hex digits, or both where they agree."""
+        self.keys |= {key, f"{key}_bits"}
+        value, digits = self.case.recipe.get(key), self.case.recipe.get(f"{key}_bits")
+        if value is None and digits is None:
+            raise self.fail(f"recipe key '{key}' is missing")
+        if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool)):
+            raise self.fail(f"recipe key '{key}' is {value!r}; expected a number")
+        number = None if value is None else np.float32(value)
+        if digits is None:
+            return number
+        if not isinstance(digits, str) or len(digits) != 8 or set(digits) - set("0123456789abcdef"):
+            raise self.fail(f"recipe key '{key}_bits' is {digits!r}; expected 8 lower-case hex digits")
+        stored = np.array([int(digits, 16)], np.uint32).view(np.float32)[0]
+        if number is not None and not (
+            number.view(np.uint32) == stored.view(np.uint32) or np.isnan([number, stored]).all()
+        ):
+            raise self.fail(f"recipe keys '{key}' = {value!r} and '{key}_bits' = {digits} disagree")
+        return stored
 
     def has(self, name: str) -> bool:
         return name in self.case.inputs
