@@ -94,7 +94,8 @@ struct AttentionBoundTests {
     @Test("the other recipe and the other form of the gradient are legal", arguments: names)
     func reorderings(name: String) throws {
         let one = try #require(attentionCases[name])
-        if flushing.contains(name) || one.recipe["form"] == "row-dot" { return }
+        // The subnormal tie of `forward-ties` is lost under the recipe that flushes; D of `row-dot` comes from the rounded output.
+        if flushing.contains(name) || name == "forward-ties" || one.recipe["form"] == "row-dot" { return }
         var recipes: [[String: JSONValue]] = []
         if let dot = one.recipe["dot"] { recipes.append(["dot": dot == "paired-ftz" ? "chain-ieee" : "paired-ftz"]) }
         if let form = one.recipe["form"] { recipes.append(["form": form == "folded" ? "unfolded" : "folded"]) }
