@@ -43,12 +43,15 @@ public enum Attention {
         public let sum: [Float]
         /// Z, fp32 [B, H, Q].
         public let z: [Float]
+        /// The largest |s| over all visible pairs, NaN if one is NaN, +0 if there are none: for reports alone (Z5).
+        public let largestLogit: Float
 
-        public init(output: [BFloat16], maximum: [Float], sum: [Float], z: [Float]) {
+        public init(output: [BFloat16], maximum: [Float], sum: [Float], z: [Float], largestLogit: Float) {
             self.output = output
             self.maximum = maximum
             self.sum = sum
             self.z = z
+            self.largestLogit = largestLogit
         }
     }
 
@@ -91,6 +94,7 @@ public enum Attention {
         let rows = shape.batch * shape.heads * queries
         var output = [BFloat16](repeating: BFloat16(bitPattern: 0), count: rows * dimension)
         var statistics = [LogSumExp.Row](repeating: LogSumExp.Row(maximum: 0, sum: 0, z: 0), count: rows)
+        var largestLogit: Float = 0
         for b in 0..<shape.batch {
             for h in 0..<shape.heads {
                 for i in 0..<queries {
@@ -98,6 +102,9 @@ public enum Attention {
                     guard isVisible.contains(true) else { continue }  // V4
                     let row = shape.row(b, h, i)
                     let s = logits(row, b, h, query, key, shape, isVisible, scale, recipe, arithmetic)
+                    for j in 0..<keys where isVisible[j] && !(s[j].magnitude <= largestLogit) && !largestLogit.isNaN {
+                        largestLogit = s[j].magnitude
+                    }
                     let statistic = LogSumExp.row(count: keys, isVisible: { isVisible[$0] }, logit: { s[$0] })
                     statistics[row] = statistic
                     let p = probabilities(s, statistic, isVisible)
@@ -112,7 +119,8 @@ public enum Attention {
             }
         }
         return Forward(
-            output: output, maximum: statistics.map(\.maximum), sum: statistics.map(\.sum), z: statistics.map(\.z))
+            output: output, maximum: statistics.map(\.maximum), sum: statistics.map(\.sum), z: statistics.map(\.z),
+            largestLogit: largestLogit)
     }
 
     // MARK: - Backward

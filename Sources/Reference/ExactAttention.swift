@@ -193,17 +193,23 @@ public struct ExactAttention {
     }
 
     /// dS_j = P_j (dP_j - sum P dP + dZ) and its bound, of visible j; both forms of Z2 are this in real numbers.
+    ///
+    /// The P of a row add up to 1, so that dP may be counted from its value at the largest P: the difference dP_j - sum P dP of that key, tiny
+    /// where its P is nearly 1, is then a sum of tiny terms and not the difference of two large numbers.
     static func gradient(
         _ p: [DoubleDouble], _ dp: [DoubleDouble], dz: DoubleDouble, _ isVisible: [Bool]
     ) -> (ds: [DoubleDouble], bounds: [DoubleDouble]) {
+        var origin = DoubleDouble.zero
+        var largest = DoubleDouble(-1.0)
+        for j in p.indices where isVisible[j] && largest < p[j] { (largest, origin) = (p[j], dp[j]) }
         var (weighted, magnitude) = (DoubleDouble.zero, DoubleDouble.zero)
         for j in p.indices where isVisible[j] {
-            weighted += p[j] * dp[j]
+            weighted += p[j] * (dp[j] - origin)
             magnitude += p[j] * dp[j].magnitude
         }
         var (ds, bounds) = (p, p)
         for j in p.indices where isVisible[j] {
-            ds[j] = p[j] * (dp[j] - weighted + dz)
+            ds[j] = p[j] * (dp[j] - origin - weighted + dz)
             bounds[j] = p[j] * (dp[j].magnitude + magnitude + dz.magnitude)
         }
         return (ds, bounds)

@@ -47,8 +47,8 @@ public enum TrainingStep {
         /// Before clipping.
         public let gradientNorm: Float
         public let learningRate: Float
-        /// Z of every rank's layers, [ranks][layers][B, H, T] (Z5).
-        public let logSumExp: [[[Float]]]
+        /// |Z| and the largest logit of every rank's layers, [ranks][layers] (Z5).
+        public let logSumExp: [[LogSumExpStatistics]]
         /// What the clamps of every rank's layers moved, [ranks][layers]; empty without clamps (C5).
         public let clampReports: [[Clamp.Report]]
         /// With Squinch: what each parameter's all-reduce moved and clipped.
@@ -72,7 +72,7 @@ public enum TrainingStep {
         // T5: every rank's own pass over its sequences.
         var losses: [Float] = []
         var contributions: [[[Float]]] = []
-        var logSumExp: [[[Float]]] = []
+        var logSumExp: [[LogSumExpStatistics]] = []
         var clampReports: [[Clamp.Report]] = []
         for rank in 0..<c.ranks {
             let sequences = rank * c.batch / c.ranks..<(rank + 1) * c.batch / c.ranks

@@ -56,7 +56,7 @@ public struct Transformer {
             /// [B, G, T, D], of the layer itself; empty where it uses another's.
             var key: [BFloat16] = []
             var value: [BFloat16] = []
-            var attention = Attention.Forward(output: [], maximum: [], sum: [], z: [])
+            var attention = Attention.Forward(output: [], maximum: [], sum: [], z: [], largestLogit: 0)
             /// [N, H D]
             var context: [BFloat16] = []
             /// The stream between attention and feed-forward [N, C].
@@ -86,8 +86,8 @@ public struct Transformer {
 
         /// The mean loss of the batch.
         public var loss: Float { crossEntropy?.loss ?? sparseCrossEntropy?.loss ?? 0 }
-        /// Z of every layer [B, H, T] (Z5).
-        public var logSumExp: [[Float]] { layers.map(\.attention.z) }
+        /// |Z| and the largest logit of every layer (Z5).
+        public var logSumExp: [LogSumExpStatistics] { layers.map { LogSumExpStatistics($0.attention) } }
         /// What every layer's clamp moved, where there is one (C5).
         public var clampReports: [Clamp.Report] { layers.compactMap(\.clampReport) }
     }

@@ -58,37 +58,43 @@ public enum ZReg {
     }
 }
 
-/// Mean, rms and largest |Z| of rows, and the spacing of bf16 at the largest logit (Z5): why one would regularise it.
+/// Mean, rms and largest |Z| over the rows that see a key, and the spacing of bf16 at the largest |s| (Z5): why one would regularise Z.
 ///
-/// For reports alone: fp64 arithmetic, not part of any result. Rows that see nothing have Z = +0; they are left out by ``init(_:isVisible:)``.
+/// For reports alone: fp64 arithmetic, not part of any result. A NaN among the values makes what is computed from it NaN.
 public struct LogSumExpStatistics: Sendable, Hashable, CustomStringConvertible {
+    /// Rows that see a key.
     public let rows: Int
+    /// Of |Z|; 0 of no rows.
     public let mean: Double
+    /// Of |Z|; 0 of no rows.
     public let rootMeanSquare: Double
+    /// Of |Z|; 0 of no rows.
     public let largest: Double
-    /// 2^(e - 7) at |x| in [2^e, 2^(e+1)), x the largest |Z|: the logits of a row lie within Z of its largest.
+    /// 2^(e - 7) at |s| in [2^e, 2^(e + 1)), s the logit of the largest magnitude, and never below the smallest bf16, 2^-133; NaN
+    /// where that logit is not finite.
     public let spacing: Double
 
-    /// - Parameter isVisible: whether a row sees anything; every row by default.
-    public init(_ z: [Float], isVisible: (Int) -> Bool = { _ in true }) {
+    /// Of one forward pass. A row sees nothing exactly where its sum is 0: the sum of any other holds exp(0) = 1.
+    public init(_ forward: Attention.Forward) {
         var (count, sum, squares, largest) = (0, 0.0, 0.0, 0.0)
-        for (row, value) in z.enumerated() where isVisible(row) {
+        for (row, value) in forward.z.enumerated() where forward.sum[row] != 0 {
             let magnitude = Double(value.magnitude)
             count += 1
             sum += magnitude
             squares += magnitude * magnitude
-            largest = max(largest, magnitude)
+            if !(magnitude <= largest) && !largest.isNaN { largest = magnitude }
         }
         rows = count
         mean = count > 0 ? sum / Double(count) : 0
         rootMeanSquare = count > 0 ? (squares / Double(count)).squareRoot() : 0
         self.largest = largest
-        spacing = largest > 0 && largest.isFinite ? largest.binade * 0x1p-7 : 0
+        let logit = Double(forward.largestLogit)
+        spacing = logit.isFinite ? max(logit.binade * 0x1p-7, 0x1p-133) : .nan
     }
 
     public var description: String {
         func short(_ x: Double) -> String { "\((x * 1000).rounded() / 1000)" }
         return
-            "mean \(short(mean)), rms \(short(rootMeanSquare)), max \(short(largest)), where bf16 is spaced \(spacing)"
+            "mean \(short(mean)), rms \(short(rootMeanSquare)), max \(short(largest)); bf16 at the largest logit is spaced \(spacing)"
     }
 }

@@ -117,8 +117,8 @@ struct Train: AsyncParsableCommand {
             print("held out     \(decimals(heldOut)), byte perplexity \(decimals(CorrectlyRounded.exp(heldOut)))")
         }
         if diagnostics {
-            for (layer, z) in last.logSumExp[0].enumerated() {
-                print("layer \(layer)      |Z| \(LogSumExpStatistics(z))")
+            for (layer, statistics) in last.logSumExp[0].enumerated() {
+                print("layer \(layer)      |Z| \(statistics)")
             }
             for (layer, report) in (last.clampReports.first ?? []).enumerated() {
                 print("layer \(layer)      clamp of \(report)")

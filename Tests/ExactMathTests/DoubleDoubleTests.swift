@@ -46,6 +46,31 @@ struct DoubleDoubleTests {
         #expect(DoubleDouble.log(.zero).high == -.infinity && DoubleDouble.exp(DoubleDouble(Double.nan)).high.isNaN)
     }
 
+    /// exp and log of binary64 numbers as high + low, from a computation with 400 bits by MPFR's algorithms in mpmath.
+    @Test(
+        "both halves of exp and log, 2^-96 relative, against 400 bits",
+        arguments: [
+            ("exp", 1, 0x1.5bf0a8b145769p+1, 0x1.4d57ee2b1013ap-53),
+            ("exp", -0.5, 0x1.368b2fc6f960ap-1, -0x1.85314b9559e64p-61),
+            ("exp", 10, 0x1.5829dcf950560p+14, -0x1.83e055cfea4bbp-40),
+            ("exp", -20.25, 0x1.b93de1e27ca3bp-30, -0x1.6a3c4abdc49a6p-85),
+            ("exp", 88, 0x1.f1056dc7bf22dp+126, 0x1.ef076abb0ade3p+71),
+            ("exp", -104, 0x1.f1e6b68529e33p-151, 0x1.a8a4753425ca7p-206),
+            ("exp", 700, 0x1.d945df4f8ec8ep+1009, 0x1.183392684a46ep+954),
+            ("log", 2, 0x1.62e42fefa39efp-1, 0x1.abc9e3b39803fp-56),
+            ("log", 3, 0x1.193ea7aad030bp+0, -0x1.a256f99caabebp-54),
+            ("log", 10, 0x1.26bb1bbb55516p+1, -0x1.f48ad494ea3e9p-53),
+            ("log", 0x1.8p-8, -0x1.48f10c02e406ap+2, -0x1.d9374e7c3031ep-52),
+            ("log", 1e30, 0x1.144f69ff9ffc4p+6, 0x1.58594e618bc31p-49),
+            ("log", 0.75, -0x1.269621134db92p-2, -0x1.e0efadd9db02bp-56),
+        ] as [(String, Double, Double, Double)])
+    func bothHalves(function: String, x: Double, high: Double, low: Double) {
+        let value = DoubleDouble(x)
+        let result = function == "exp" ? DoubleDouble.exp(value) : DoubleDouble.log(value)
+        #expect(result.high == high)
+        #expect(abs(result.low - low) <= 0x1p-96 * abs(high), "\(result.low), expected \(low)")
+    }
+
     @Test("sums and products keep what binary64 alone would lose")
     func lowParts() {
         let tiny = DoubleDouble(0x1p-80)

@@ -156,6 +156,20 @@ private func attentionCases(_ builder: CaseBuilder) -> [GoldenCase] {
         (key[2], key[10 + 4], key[20 + 6]) = (0xFF80, 0x7F80, 0x7F81)
     }
     add(
+        "ties",
+        "two keys of weight 1/2: o lies half way between two bf16 numbers, at an even and an odd one, a negative and a subnormal one",
+        Sizes(h: 1, g: 1, q: 3, t: 2, d: 4), .byQuery, start: [0, 0, 0], limit: [2, 2, 2], dot: .chainIEEE
+    ) { query, _, value in
+        for i in query.indices { query[i] = 0 }
+        value.replaceSubrange(0..<8, with: [0x3F80, 0x3F81, 0xBF80, 0x0001, 0x3F81, 0x3F82, 0xBF81, 0x0002])
+    }
+    add(
+        "infinite-gradients",
+        "an infinite and a NaN value: rows that see them are infinite or NaN, the gradients of keys and queries that meet neither stay finite",
+        Sizes(h: 1, g: 1, q: 4, t: 7, d: 2), .byQuery, start: [0, 2, 4, 0], limit: [2, 4, 6, 2],
+        forms: ZRegForm.allCases
+    ) { _, _, value in (value[6], value[11]) = (0x7F80, 0x7F81) }
+    add(
         "subnormal", "subnormal factors and products", Sizes(h: 1, g: 1, q: 4, t: 7, d: 4), .byQuery,
         start: full(1, 4, 7).start,
         limit: full(1, 4, 7).limit, exponents: 0...3)
