@@ -40,7 +40,7 @@ struct Demo: AsyncParsableCommand {
             inputsOnly: false, quiet: false)
         let elements = fresh.files.reduce(0) { $0 + $1.bytes }
         print(
-            "   \(fresh.files.count) files, \(fresh.files.reduce(0) { $0 + $1.cases }) cases, \(compact(Double(elements)))B in \(tenths(monotonicSeconds() - start)) s"
+            "   \(fresh.files.count) files, \(fresh.files.reduce(0) { $0 + $1.cases }) cases, \(compact(Double(elements), "B")) in \(tenths(monotonicSeconds() - start)) s"
         )
 
         print("2. Compare them with the shipped ones, byte for byte")

@@ -66,7 +66,7 @@ struct Generate: AsyncParsableCommand {
         let bytes = manifest.files.reduce(0) { $0 + $1.bytes }
         let cases = manifest.files.reduce(0) { $0 + $1.cases }
         print(
-            "\(directory): \(manifest.files.count) files, \(cases) cases, \(compact(Double(bytes)))B, specification \(Specification.version), \(duration(monotonicSeconds() - start))"
+            "\(directory): \(manifest.files.count) files, \(cases) cases, \(compact(Double(bytes), "B")), specification \(Specification.version), \(duration(monotonicSeconds() - start))"
         )
     }
 }

@@ -31,7 +31,7 @@ final class ProgressBar {
         let rate = elapsed > 0 ? Double(done) / elapsed : 0
         let left = rate > 0 ? Double(total - min(done, total)) / rate : 0
         let numbers =
-            "\(percent(fraction))  \(compact(rate)) \(unit)/s  \(duration(left)) left\(note.isEmpty ? "" : "  \(note)")"
+            "\(percent(fraction))  \(compact(rate, unit))/s  \(duration(left)) left\(note.isEmpty ? "" : "  \(note)")"
         guard isTerminal else {
             Terminal.writeError("\(label): \(numbers)\n")
             return
@@ -54,18 +54,19 @@ final class ProgressBar {
 }
 
 /// A number with three significant digits and a unit prefix: 12.3 M.
-func compact(_ value: Double) -> String {
+func compact(_ value: Double, _ unit: String) -> String {
     var value = value
     for prefix in ["", "k", "M", "G", "T"] {
         if value < 999.5 || prefix == "T" {
             let scale = value < 9.995 ? 100.0 : value < 99.95 ? 10.0 : 1.0
             let digits = (value * scale).rounded() / scale
             let text = scale == 1 ? "\(Int(digits))" : "\(digits)"
-            return prefix.isEmpty ? text : "\(text) \(prefix)"
+            let joint = prefix.isEmpty || unit.count == 1 ? "" : " "
+            return "\(text) \(prefix)\(joint)\(unit)"
         }
         value /= 1000
     }
-    return "\(value)"
+    return "\(value) \(unit)"
 }
 
 /// Seconds as people read them: 42 s, 3 min 05 s, 2 h 10 min.

@@ -82,7 +82,8 @@ struct Train: AsyncParsableCommand {
         if !quiet {
             print("data         \(corpus.report)")
             let count = c.parameters.reduce(0) { $0 + $1.count }
-            print("model        \(compact(Double(count)))parameters, \(c.batch) x \(c.sequenceLength) tokens a step")
+            print(
+                "model        \(compact(Double(count), "parameters")), \(c.batch) x \(c.sequenceLength) tokens a step")
         }
 
         Interruption.watch()
@@ -110,7 +111,7 @@ struct Train: AsyncParsableCommand {
         guard let first, let last else { throw Interrupted() }
 
         print(
-            "steps        \(taken) in \(duration(seconds)), \(compact(Double(taken * c.batch * c.sequenceLength) / seconds))tokens/s"
+            "steps        \(taken) in \(duration(seconds)), \(compact(Double(taken * c.batch * c.sequenceLength) / seconds, "tokens"))/s"
         )
         print("loss         \(decimals(first.loss)) at step 1, \(decimals(last.loss)) at step \(taken)")
         if let heldOut = try heldOutLoss(corpus, c, state) {
