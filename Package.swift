@@ -7,6 +7,18 @@ let strict: [SwiftSetting] = [
     .enableUpcomingFeature("ExistentialAny"),
 ]
 
+// Kernels are compiled for one instruction set each and chosen at run time. They are optimised in debug builds too: vectors of an unoptimised
+// build are calls.
+func kernels(_ flags: [String] = []) -> [SwiftSetting] {
+    strict + [.unsafeFlags(["-O", "-Xcc", "-Wno-psabi"] + flags.flatMap { ["-Xcc", $0] })]
+}
+
+#if arch(x86_64)
+    let kernelSets: [(name: String, flags: [String])] = [("KernelsAVX2", ["-mavx2", "-mfma"])]
+#else
+    let kernelSets: [(name: String, flags: [String])] = []
+#endif
+
 let package = Package(
     name: "touchstone",
     platforms: [.macOS(.v15)],
@@ -31,6 +43,19 @@ let package = Package(
         .target(name: "ExactMath", swiftSettings: strict),
         .target(name: "ModelSpec", swiftSettings: strict),
         .target(name: "Reference", dependencies: ["BFloat16", "ExactMath", "ModelSpec"], swiftSettings: strict),
+
+        // The engine's side: kernels for each instruction set over shared sources, and what calls them.
+        .target(name: "CVector"),
+        .target(name: "Kernels", swiftSettings: strict),
+        .target(name: "KernelsPortable", dependencies: ["Kernels", "CVector"], swiftSettings: kernels()),
+        .target(
+            name: "Engine",
+            dependencies: ["Kernels", "KernelsPortable", "ModelSpec", "Platform", "CProcessor"]
+                + kernelSets.map { .target(name: $0.name) }, swiftSettings: strict),
+        .target(name: "CProcessor"),
+        .target(
+            name: "EngineOperations",
+            dependencies: ["Engine", "Kernels", "Goldens", "GoldenIO", "ModelSpec"], swiftSettings: strict),
 
         // Files.
         .systemLibrary(
@@ -83,6 +108,11 @@ let package = Package(
             name: "ReferenceTests", dependencies: ["Reference", "ExactMath", "BFloat16", "ModelSpec"],
             swiftSettings: strict),
         .testTarget(
+            name: "EngineTests",
+            dependencies: [
+                "Engine", "EngineOperations", "Kernels", "Reference", "ExactMath", "Goldens", "GoldenIO", "ModelSpec",
+            ], swiftSettings: strict),
+        .testTarget(
             name: "GoldenIOTests", dependencies: ["GoldenIO", "JSON"], resources: [.copy("Fixtures")],
             swiftSettings: strict),
         .testTarget(
@@ -101,4 +131,7 @@ let package = Package(
             ],
             swiftSettings: strict),
     ]
+        + kernelSets.map {
+            .target(name: $0.name, dependencies: ["Kernels", "CVector"], swiftSettings: kernels($0.flags))
+        }
 )

@@ -6,13 +6,13 @@ import ModelSpec
 ///
 /// Shapes are written as in the table of operations: a letter binds a size where it first appears and must match
 /// where it appears again; digits are a fixed size.
-struct CaseReader {
+package struct CaseReader {
     private let goldenCase: GoldenCase
     private var keysRead: Set<String> = []
     private var inputsRead: Set<String> = []
     private var sizes: [String: Int] = [:]
 
-    init(_ goldenCase: GoldenCase) { self.goldenCase = goldenCase }
+    package init(_ goldenCase: GoldenCase) { self.goldenCase = goldenCase }
 
     // MARK: Recipe
 
@@ -22,7 +22,7 @@ struct CaseReader {
     }
 
     /// A key whose value is one of a fixed set of names.
-    mutating func choice<Choice: RawRepresentable & CaseIterable>(_ key: String, _: Choice.Type) throws(OperationError)
+    package mutating func choice<Choice: RawRepresentable & CaseIterable>(_ key: String, _: Choice.Type) throws(OperationError)
         -> Choice
     where Choice.RawValue == String {
         let names = Choice.allCases.map(\.rawValue)
@@ -30,7 +30,7 @@ struct CaseReader {
     }
 
     /// A key whose value is one of a fixed set of names.
-    mutating func choice(_ key: String, _ names: [String]) throws(OperationError) -> String {
+    package mutating func choice(_ key: String, _ names: [String]) throws(OperationError) -> String {
         let value = value(key)
         guard case .string(let name)? = value, names.contains(name) else {
             throw recipeError(key, value, "one of \(names.joined(separator: ", "))")
@@ -38,13 +38,13 @@ struct CaseReader {
         return name
     }
 
-    mutating func bool(_ key: String) throws(OperationError) -> Bool {
+    package mutating func bool(_ key: String) throws(OperationError) -> Bool {
         let value = value(key)
         guard case .bool(let flag)? = value else { throw recipeError(key, value, "true or false") }
         return flag
     }
 
-    mutating func integer(_ key: String, in range: ClosedRange<Int>) throws(OperationError) -> Int {
+    package mutating func integer(_ key: String, in range: ClosedRange<Int>) throws(OperationError) -> Int {
         let value = value(key)
         guard case .integer(let number)? = value, let integer = Int(exactly: number), range.contains(integer) else {
             throw recipeError(key, value, "an integer in \(range.lowerBound)...\(range.upperBound)")
@@ -53,19 +53,19 @@ struct CaseReader {
     }
 
     /// An integer that may be left out.
-    mutating func optionalInteger(_ key: String, in range: ClosedRange<Int>) throws(OperationError) -> Int? {
+    package mutating func optionalInteger(_ key: String, in range: ClosedRange<Int>) throws(OperationError) -> Int? {
         goldenCase.recipe[key] == nil ? nil : try integer(key, in: range)
     }
 
     /// The policy `bound` (Q3) keeps its constants in the recipe; evaluating ignores them, but they must be what they are.
-    mutating func boundConstants() throws(OperationError) {
+    package mutating func boundConstants() throws(OperationError) {
         if goldenCase.recipe["kappa"] != nil || goldenCase.recipe["kappa_bits"] != nil { _ = try float("kappa") }
         if goldenCase.recipe["n"] != nil { _ = try integer("n", in: 0...Int.max) }
     }
 
     /// An fp32 parameter: `key` as a number and `key_bits` as eight lower-case hex digits. The bits rule; where both
     /// stand, they must say the same.
-    mutating func float(_ key: String) throws(OperationError) -> Float {
+    package mutating func float(_ key: String) throws(OperationError) -> Float {
         let number = value(key)
         let bits = value(key + "_bits")
         var fromNumber: Float?
@@ -94,7 +94,7 @@ struct CaseReader {
     }
 
     /// A 64-bit parameter: 16 lower-case hex digits.
-    mutating func unsigned64(_ key: String) throws(OperationError) -> UInt64 {
+    package mutating func unsigned64(_ key: String) throws(OperationError) -> UInt64 {
         let value = value(key)
         guard case .string(let digits)? = value, let pattern = Self.hexadecimal(digits, digits: 16) else {
             throw recipeError(key, value, "16 lower-case hex digits")
@@ -103,7 +103,7 @@ struct CaseReader {
     }
 
     /// The keys of a whole model's configuration: all of the recipe but `others`.
-    mutating func configuration(besides others: Set<String>) throws(OperationError) -> ModelConfiguration {
+    package mutating func configuration(besides others: Set<String>) throws(OperationError) -> ModelConfiguration {
         let recipe = goldenCase.recipe.filter { !others.contains($0.key) }
         keysRead.formUnion(recipe.keys)
         do { return try ModelConfiguration(recipe: recipe) } catch {
@@ -125,13 +125,13 @@ struct CaseReader {
 
     // MARK: Inputs
 
-    func hasInput(_ name: String) -> Bool { goldenCase.inputs[name] != nil }
+    package func hasInput(_ name: String) -> Bool { goldenCase.inputs[name] != nil }
 
     /// The type of an input that may be of several.
-    func inputType(_ name: String) -> ElementType? { goldenCase.inputs[name]?.type }
+    package func inputType(_ name: String) -> ElementType? { goldenCase.inputs[name]?.type }
 
     /// A dataset of `inputs/` of exactly this type and shape.
-    mutating func input(_ name: String, _ type: ElementType, _ shape: String...) throws(OperationError) -> Tensor {
+    package mutating func input(_ name: String, _ type: ElementType, _ shape: String...) throws(OperationError) -> Tensor {
         try input(name, type, shape)
     }
 
@@ -162,24 +162,24 @@ struct CaseReader {
     }
 
     /// The size that a letter was bound to.
-    func size(_ symbol: String) -> Int {
+    package func size(_ symbol: String) -> Int {
         precondition(sizes[symbol] != nil, "size \(symbol) was read by nobody")
         return sizes[symbol]!
     }
 
-    mutating func bf16(_ name: String, _ shape: String...) throws(OperationError) -> [UInt16] {
+    package mutating func bf16(_ name: String, _ shape: String...) throws(OperationError) -> [UInt16] {
         try elements(try input(name, .bf16, shape), UInt16.self)
     }
 
-    mutating func floats(_ name: String, _ shape: String...) throws(OperationError) -> [Float] {
+    package mutating func floats(_ name: String, _ shape: String...) throws(OperationError) -> [Float] {
         try elements(try input(name, .fp32, shape), UInt32.self).map(Float.init(bitPattern:))
     }
 
-    mutating func floats(_ name: String, shape: [String]) throws(OperationError) -> [Float] {
+    package mutating func floats(_ name: String, shape: [String]) throws(OperationError) -> [Float] {
         try elements(try input(name, .fp32, shape), UInt32.self).map(Float.init(bitPattern:))
     }
 
-    mutating func integers<Element: FixedWidthInteger & TensorInteger>(
+    package mutating func integers<Element: FixedWidthInteger & TensorInteger>(
         _ name: String, _: Element.Type, _ shape: String...
     ) throws(OperationError) -> [Element] {
         try elements(try input(name, Element.elementType, shape), Element.self)
@@ -194,7 +194,7 @@ struct CaseReader {
     // MARK: The end
 
     /// - Throws: if the case has a recipe key or an input that the operation does not know.
-    func finish() throws(OperationError) {
+    package func finish() throws(OperationError) {
         for key in goldenCase.recipe.keys.sorted() where !keysRead.contains(key) {
             let known = keysRead.sorted().joined(separator: ", ")
             throw OperationError(

@@ -14,9 +14,9 @@ public struct Operation: Sendable {
     public let summary: String
     /// The clauses that decide its outputs.
     public let clauses: [String]
-    let compute: @Sendable (inout CaseReader) throws -> CaseResult
+    package let compute: @Sendable (inout CaseReader) throws -> CaseResult
 
-    init(
+    package init(
         _ name: String, _ suite: Suite, _ summary: String, clauses: [String],
         compute: @escaping @Sendable (inout CaseReader) throws -> CaseResult
     ) {
@@ -29,27 +29,29 @@ public struct Operation: Sendable {
 }
 
 /// What the reference says of a case. NaNs are made canonical as they are stored (F2).
-struct CaseResult {
-    private(set) var outputs: TensorGroup = []
-    private(set) var truth: TensorGroup = []
-    private(set) var bounds: TensorGroup = []
-    private(set) var intermediates: TensorGroup = []
+package struct CaseResult {
+    package private(set) var outputs: TensorGroup = []
+    package private(set) var truth: TensorGroup = []
+    package private(set) var bounds: TensorGroup = []
+    package private(set) var intermediates: TensorGroup = []
 
-    mutating func output(_ name: String, _ tensor: Tensor) { outputs.append(name, tensor) }
+    package init() {}
+
+    package mutating func output(_ name: String, _ tensor: Tensor) { outputs.append(name, tensor) }
 
     /// Of composite operations, in execution order.
-    mutating func intermediate(_ name: String, _ tensor: Tensor) { intermediates.append(name, tensor) }
+    package mutating func intermediate(_ name: String, _ tensor: Tensor) { intermediates.append(name, tensor) }
 
-    mutating func output(_ name: String, _ values: [Float], _ shape: [Int]) {
+    package mutating func output(_ name: String, _ values: [Float], _ shape: [Int]) {
         outputs.append(name, Tensor(values.map { $0.isNaN ? Float(bitPattern: 0x7FC0_0000) : $0 }, shape: shape))
     }
 
-    mutating func output(_ name: String, bf16 bits: [UInt16], _ shape: [Int]) {
+    package mutating func output(_ name: String, bf16 bits: [UInt16], _ shape: [Int]) {
         outputs.append(name, Tensor(bf16: bits.map { $0 & 0x7FFF > 0x7F80 ? 0x7FC0 : $0 }, shape: shape))
     }
 
     /// Q1 and Q2: the exact results rounded once to fp64, and the scale against which an error is judged.
-    mutating func truth(_ name: String, _ values: [Double], bounds scale: [Double], _ shape: [Int]) {
+    package mutating func truth(_ name: String, _ values: [Double], bounds scale: [Double], _ shape: [Int]) {
         func canonical(_ value: Double) -> Double {
             value.isNaN ? Double(bitPattern: 0x7FF8_0000_0000_0000) : value
         }

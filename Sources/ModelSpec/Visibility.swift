@@ -1,4 +1,3 @@
-import ModelSpec
 
 /// Which query sees which key: two integers a token (clause V1).
 ///

@@ -29,7 +29,7 @@ public struct TrainingBatch: Sendable, Hashable {
     }
 
     /// The sequences `range` of the batch (T5), where each has `length` tokens and `k` soft targets a token.
-    func sequences(_ range: Range<Int>, length: Int, k: Int) -> TrainingBatch {
+    public func sequences(_ range: Range<Int>, length: Int, k: Int) -> TrainingBatch {
         let rows = range.lowerBound * length..<range.upperBound * length
         let slots = rows.lowerBound * k..<rows.upperBound * k
         let targets: Targets =
@@ -43,7 +43,7 @@ public struct TrainingBatch: Sendable, Hashable {
     }
 
     /// Checks that every tensor has the size that the configuration demands.
-    func checkSizes(batch: Int, length: Int, k: Int) throws(TrainingError) {
+    public func checkSizes(batch: Int, length: Int, k: Int) throws(TrainingError) {
         let rows = batch * length
         func check(_ name: String, _ count: Int, _ expected: Int) throws(TrainingError) {
             guard count == expected else { throw .count(name: name, count, expected: expected) }

@@ -1,0 +1,83 @@
+import Platform
+import Synchronization
+
+/// A fixed number of threads that run one piece of work at a time, each its own part of it (static partition); the caller is one of them.
+///
+/// Nothing is allocated between ``run(_:)`` and its return. Waiting threads spin for some microseconds, then sleep.
+public final class WorkerPool: @unchecked Sendable {
+    /// Threads, the caller's included.
+    public let count: Int
+    private let gate: ThreadGate
+    /// What runs now. Written by the caller alone, before the generation is announced.
+    private var work: (@Sendable (_ thread: Int, _ count: Int) -> Void)?
+    private let pending = Atomic<Int>(0)
+    private let generation = Atomic<Int>(0)
+    private let isEnding = Atomic<Bool>(false)
+    private var threads: [PlatformThread] = []
+
+    /// - Parameter count: threads, the caller's included; at least 1.
+    public init(threads count: Int) {
+        self.count = max(1, count)
+        gate = ThreadGate()
+        for thread in 1..<max(1, self.count) {
+            threads.append(PlatformThread { [unowned self] in serve(thread) })
+        }
+    }
+
+    deinit {
+        isEnding.store(true, ordering: .sequentiallyConsistent)
+        generation.add(1, ordering: .sequentiallyConsistent)
+        gate.open()
+        for thread in threads { thread.join() }
+    }
+
+    /// Runs `body` once on every thread, with the thread's number; returns when all have ended.
+    ///
+    /// - Precondition: not from within a body, and from one thread at a time.
+    public func run(_ body: (_ thread: Int, _ count: Int) -> Void) {
+        if count == 1 { return body(0, 1) }
+        withoutActuallyEscaping(body) { escaping in
+            // The pool's own threads end with the body before this returns.
+            let shared = Unchecked(value: escaping)
+            work = { thread, count in shared.value(thread, count) }
+            pending.store(count - 1, ordering: .relaxed)
+            generation.add(1, ordering: .sequentiallyConsistent)
+            gate.open()
+            escaping(0, count)
+            var spins = 0
+            while pending.load(ordering: .acquiring) != 0 {
+                spins += 1
+                if spins > 4096 { PlatformThread.yield() }
+            }
+            work = nil
+        }
+    }
+
+    /// The elements of 0 ..< n that thread `thread` of `count` works on, in whole units: contiguous, together all.
+    public static func part(_ thread: Int, of count: Int, _ n: Int, unit: Int = 1) -> Range<Int> {
+        let units = (n + unit - 1) / unit
+        return min(n, thread * units / count * unit)..<min(n, (thread + 1) * units / count * unit)
+    }
+
+    private struct Unchecked: @unchecked Sendable {
+        let value: (_ thread: Int, _ count: Int) -> Void
+    }
+
+    private func serve(_ thread: Int) {
+        var seen = 0
+        while true {
+            var spins = 0
+            while generation.load(ordering: .acquiring) == seen {
+                spins += 1
+                if spins > 20_000 {
+                    gate.wait { generation.load(ordering: .sequentiallyConsistent) != seen }
+                    spins = 0
+                }
+            }
+            seen += 1
+            if isEnding.load(ordering: .acquiring) { return }
+            work!(thread, count)
+            pending.subtract(1, ordering: .releasing)
+        }
+    }
+}
