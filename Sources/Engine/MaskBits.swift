@@ -38,15 +38,16 @@ public final class MaskBits: @unchecked Sendable {
     func row(_ b: Int, _ i: Int) -> UnsafePointer<UInt16> { UnsafePointer(words + (b * queries + i) * tiles) }
 
     /// Sets every word from half-open intervals: by query [B, Q] of keys, by key [B, T] of query positions, rows standing at
-    /// `queryOffset` + i; by key a window besides.
+    /// `queryOffset` + i; by key a window besides. Of the first `sequences` entries alone, if told so.
     ///
     /// The intervals are valid (V4): nothing is checked here.
     public func fill(
-        orientation: MaskOrientation, start: UnsafePointer<Int32>, limit: UnsafePointer<Int32>, queryOffset: Int = 0,
-        window: Int? = nil
+        orientation: MaskOrientation, start: UnsafePointer<Int32>, limit: UnsafePointer<Int32>,
+        sequences: Int? = nil, queryOffset: Int = 0, window: Int? = nil
     ) {
-        words.update(repeating: 0, count: batch * queries * tiles)
-        for b in 0..<batch {
+        let sequences = sequences ?? batch
+        words.update(repeating: 0, count: sequences * queries * tiles)
+        for b in 0..<sequences {
             switch orientation {
             case .byQuery:
                 for i in 0..<queries {

@@ -10,7 +10,7 @@ public struct EngineCatalog: Sendable {
 
     static let operations: [String: Compute] = {
         var all: [String: Compute] = [:]
-        for group in [dotOperations, mathOperations, attentionOperations, layerOperations] {
+        for group in [dotOperations, mathOperations, attentionOperations, layerOperations, trainingOperations] {
             for (name, compute) in group { all[name] = compute }
         }
         return all

@@ -22,7 +22,8 @@ package struct CaseReader {
     }
 
     /// A key whose value is one of a fixed set of names.
-    package mutating func choice<Choice: RawRepresentable & CaseIterable>(_ key: String, _: Choice.Type) throws(OperationError)
+    package mutating func choice<Choice: RawRepresentable & CaseIterable>(_ key: String, _: Choice.Type)
+        throws(OperationError)
         -> Choice
     where Choice.RawValue == String {
         let names = Choice.allCases.map(\.rawValue)
@@ -131,7 +132,9 @@ package struct CaseReader {
     package func inputType(_ name: String) -> ElementType? { goldenCase.inputs[name]?.type }
 
     /// A dataset of `inputs/` of exactly this type and shape.
-    package mutating func input(_ name: String, _ type: ElementType, _ shape: String...) throws(OperationError) -> Tensor {
+    package mutating func input(_ name: String, _ type: ElementType, _ shape: String...) throws(OperationError)
+        -> Tensor
+    {
         try input(name, type, shape)
     }
 

@@ -10,11 +10,38 @@ let trainingOperations: [Operation] = [
         "training.step", .training, "whole training steps: forward, backward, all-reduce, AdamW",
         clauses: ["T1", "T2", "T3", "T4", "T5", "T6", "Z1", "Z2", "V1", "C1", "C2", "D4", "R2", "R3"]
     ) { reader in
-        let c = try reader.configuration(besides: ["first_step", "probe"])
-        let firstStep = try reader.integer("first_step", in: 1...1 << 30)
-        let probe = try reader.bool("probe")
-        let (b, t, k) = ("\(c.batch)", "\(c.sequenceLength)", "\(c.distillationK)")
+        let training = try TrainingCase(&reader)
+        let c = training.configuration
+        var state = TrainingState(
+            weights: training.weights, firstMoments: training.firstMoments, secondMoments: training.secondMoments,
+            residuals: training.residuals)
+        return try training.result { step, batch, recorder, keeps in
+            let outcome = try TrainingStep.run(c, state: &state, batch: batch, step: step) {
+                recorder.record($0, Tensor($1), keeps: keeps)
+            }
+            return (outcome.loss, outcome.gradientNorm)
+        }
+    }
+]
 
+/// A case of training.step: a configuration, what the first step begins with, and every step's sequences.
+package struct TrainingCase {
+    package let configuration: ModelConfiguration
+    package let firstStep: Int
+    /// Whether the first step's intermediates are wanted.
+    package let probe: Bool
+    package let batches: [TrainingBatch]
+    package private(set) var weights: [[Float]] = []
+    package private(set) var firstMoments: [[Float]] = []
+    package private(set) var secondMoments: [[Float]] = []
+    package private(set) var residuals: [[Float]] = []
+
+    package init(_ reader: inout CaseReader) throws {
+        let c = try reader.configuration(besides: ["first_step", "probe"])
+        configuration = c
+        firstStep = try reader.integer("first_step", in: 1...1 << 30)
+        probe = try reader.bool("probe")
+        let (b, t, k) = ("\(c.batch)", "\(c.sequenceLength)", "\(c.distillationK)")
         let tokens = try reader.integers("tokens", Int32.self, "S", b, t)
         let steps = reader.size("S")
         var targets: [Int32] = []
@@ -29,14 +56,28 @@ let trainingOperations: [Operation] = [
         let positions = try reader.integers("position", Int32.self, "S", b, t)
         let start = try reader.integers("visibility_start", Int32.self, "S", b, t)
         let limit = try reader.integers("visibility_limit", Int32.self, "S", b, t)
-        var state = TrainingState(weights: [], firstMoments: [], secondMoments: [])
+        let rows = c.batch * c.sequenceLength
+        let slots = rows * c.distillationK
+        var list: [TrainingBatch] = []
+        for step in 0..<steps {
+            let (row, slot) = (step * rows..<(step + 1) * rows, step * slots..<(step + 1) * slots)
+            list.append(
+                TrainingBatch(
+                    tokens: Array(tokens[row]),
+                    targets: c.distillationK == 0
+                        ? .tokens(Array(targets[row]))
+                        : .sparse(ids: Array(targetIDs[slot]), weights: Array(targetWeights[slot])),
+                    positions: Array(positions[row]), visibilityStart: Array(start[row]),
+                    visibilityLimit: Array(limit[row])))
+        }
+        batches = list
         for parameter in c.parameters {
             let shape = parameter.shape.map(String.init)
-            state.weights.append(try reader.floats("weight.\(parameter.name)", shape: shape))
-            state.firstMoments.append(try reader.floats("m.\(parameter.name)", shape: shape))
-            state.secondMoments.append(try reader.floats("v.\(parameter.name)", shape: shape))
-            if c.usesErrorFeedback {
-                state.residuals.append(
+            weights.append(try reader.floats("weight.\(parameter.name)", shape: shape))
+            firstMoments.append(try reader.floats("m.\(parameter.name)", shape: shape))
+            secondMoments.append(try reader.floats("v.\(parameter.name)", shape: shape))
+            if c.compression == .squinch && c.errorFeedback {
+                residuals.append(
                     try reader.floats("residual.\(parameter.name)", "\(c.ranks)", "\(parameter.count)"))
             }
         }
@@ -44,30 +85,25 @@ let trainingOperations: [Operation] = [
         guard steps >= 1 else {
             throw OperationError(.input, "training.step: inputs/tokens has no step; expected S >= 1")
         }
+    }
 
-        var recorder = StepRecorder(configuration: c)
+    /// Takes every step and gathers what a golden case holds of it.
+    package func result(
+        _ take: (
+            _ step: Int, _ batch: TrainingBatch, _ recorder: inout StepRecorder, _ keeps: Bool
+        ) throws -> (loss: Float, gradientNorm: Float)
+    ) throws -> CaseResult {
+        var recorder = StepRecorder(configuration: configuration)
         var losses: [Float] = []
         var norms: [Float] = []
         var fingerprints: [UInt8] = []
-        let (rows, slots) = (c.batch * c.sequenceLength, c.batch * c.sequenceLength * c.distillationK)
-        for step in 0..<steps {
-            func part<Element>(_ all: [Element], _ count: Int = rows) -> [Element] {
-                Array(all[step * count..<(step + 1) * count])
-            }
-            let batch = TrainingBatch(
-                tokens: part(tokens),
-                targets: c.distillationK == 0
-                    ? .tokens(part(targets))
-                    : .sparse(ids: part(targetIDs, slots), weights: part(targetWeights, slots)),
-                positions: part(positions), visibilityStart: part(start), visibilityLimit: part(limit))
-            let outcome = try TrainingStep.run(c, state: &state, batch: batch, step: firstStep + step) {
-                recorder.record($0, $1, keeps: step == 0)
-            }
+        for (index, batch) in batches.enumerated() {
+            let outcome = try take(firstStep + index, batch, &recorder, index == 0)
             losses.append(outcome.loss)
             norms.append(outcome.gradientNorm)
             fingerprints += recorder.fingerprint.digest
         }
-
+        let steps = batches.count
         var result = CaseResult()
         result.output("loss", losses, [steps])
         result.output("gradient_norm", norms, [steps])
@@ -76,7 +112,7 @@ let trainingOperations: [Operation] = [
         for named in recorder.intermediates where probe { result.intermediate(named.name, named.tensor) }
         return result
     }
-]
+}
 
 /// The fingerprint of a step (T6), and of the first step what a golden case holds of it.
 public struct StepRecorder: Sendable {
@@ -89,11 +125,11 @@ public struct StepRecorder: Sendable {
     public init(configuration: ModelConfiguration) { self.configuration = configuration }
 
     /// Adds a tensor to the chain, and keeps it where the golden case of the step is being made.
-    public mutating func record(_ name: String, _ stepTensor: StepTensor, keeps: Bool = false) {
-        let tensor = Tensor(stepTensor)
+    public mutating func record(_ name: String, _ tensor: Tensor, keeps: Bool = false) {
         fingerprint.append(name, tensor)
         guard keeps, name != "loss", name != "gradient_norm" else { return }
-        let gradients = configuration.combinesGradients ? "reduced." : "gradient."
+        let gradients =
+            configuration.ranks > 1 || configuration.compression != .none ? "reduced." : "gradient."
         let isOutput = [gradients, "residual.", "m.", "v.", "weight."].contains { name.hasPrefix($0) }
         if isOutput {
             outputs.append(NamedTensor(name, tensor))

@@ -30,6 +30,8 @@ public final class RowKernels: Sendable {
     public let finishResidual: @Sendable (_ c: In, _ x: InBF16, _ y: OutBF16, _ n: Int) -> Void
     /// y = bf16(x).
     public let round: @Sendable (_ x: In, _ y: OutBF16, _ n: Int) -> Void
+    /// y = x, bf16 as fp32.
+    public let widen: @Sendable (_ x: InBF16, _ y: Out, _ n: Int) -> Void
     /// y = fl(y + x), x bf16.
     public let accumulate: @Sendable (_ x: InBF16, _ y: Out, _ n: Int) -> Void
     /// y = fl(a + b), NaN canonical.
@@ -116,6 +118,7 @@ public final class RowKernels: Sendable {
         finishScaled: @escaping @Sendable (In, Float, OutBF16, Int) -> Void,
         finishResidual: @escaping @Sendable (In, InBF16, OutBF16, Int) -> Void,
         round: @escaping @Sendable (In, OutBF16, Int) -> Void,
+        widen: @escaping @Sendable (InBF16, Out, Int) -> Void,
         accumulate: @escaping @Sendable (InBF16, Out, Int) -> Void,
         add: @escaping @Sendable (In, In, Out, Int) -> Void, scale: @escaping @Sendable (In, Float, Out, Int) -> Void,
         fma: @escaping @Sendable (Float, Float, Float) -> Float,
@@ -152,6 +155,7 @@ public final class RowKernels: Sendable {
         self.finishScaled = finishScaled
         self.finishResidual = finishResidual
         self.round = round
+        self.widen = widen
         self.accumulate = accumulate
         self.add = add
         self.scale = scale

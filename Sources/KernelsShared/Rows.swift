@@ -417,7 +417,8 @@ enum Rows {
 
     static let kernels = RowKernels(
         finish: finish, finishBF16: finishBF16, finishScaled: finishScaled, finishResidual: finishResidual,
-        round: round, accumulate: accumulate, add: add, scale: scale, fma: fma, sum: sum, sumOfProducts: sumOfProducts,
+        round: round, widen: Packing.widen, accumulate: accumulate, add: add, scale: scale, fma: fma, sum: sum,
+        sumOfProducts: sumOfProducts,
         sumOfSquaresBF16: sumOfSquaresBF16, sumOfProductsBF16: sumOfProductsBF16, maximum: maximum,
         normalize: normalize, normalizedProduct: normalizedProduct, normalizeBackward: normalizeBackward,
         normalizeGradient: normalizeGradient,

@@ -97,7 +97,7 @@ struct Train: AsyncParsableCommand {
         for step in 1...total where !Interruption.isRequested {
             let batch = corpus.trainingBatch(step: step, configuration: c)
             let outcome = try TrainingStep.run(c, state: &state, batch: batch, step: step, arithmetic: arithmetic) {
-                recorder.record($0, $1)
+                recorder.record($0, Tensor($1))
             }
             taken = step
             first = first ?? outcome

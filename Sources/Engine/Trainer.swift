@@ -1,0 +1,360 @@
+import Kernels
+import ModelSpec
+
+/// Training steps on the engine (T2, T4, T5): the reference's bits at any number of threads and on any instruction set.
+///
+/// All memory is laid out when it is made, see ``bytes(_:threads:)``; a step allocates none of it. Not to be used from several threads at once.
+public final class Trainer {
+    public let configuration: ModelConfiguration
+    let context: EngineContext
+    private let model: Model
+    private let layers: Layers
+    private let parameters: [ModelConfiguration.Parameter]
+
+    /// What a step reports.
+    public struct Outcome: Sendable {
+        /// The mean of the ranks' mean losses.
+        public var loss: Float = 0
+        /// Before clipping.
+        public var gradientNorm: Float = 0
+        public var learningRate: Float = 0
+        /// What the scales of compressed contributions did (S9).
+        public var contributions = SquinchBlocks.Counts()
+        public var reductions = SquinchBlocks.Counts()
+    }
+
+    /// Bytes that training with this configuration takes, scratch left out.
+    public static func bytes(_ c: ModelConfiguration, threads: Int) -> Int { Model.bytes(c, threads: threads) }
+
+    /// Weights and moments are +0 until they are set: ``initialize()`` or ``withState(_:)``.
+    public init(_ c: ModelConfiguration, _ context: EngineContext) {
+        configuration = c
+        self.context = context
+        model = Model(c, context)
+        layers = Layers(context)
+        parameters = c.parameters
+    }
+
+    // MARK: - State
+
+    /// A parameter's fp32 numbers: weight, moments, and with error feedback the ranks' residuals [W, count].
+    public struct ParameterState {
+        public let parameter: ModelConfiguration.Parameter
+        public let weight: UnsafeMutableBufferPointer<Float>
+        public let first: UnsafeMutableBufferPointer<Float>
+        public let second: UnsafeMutableBufferPointer<Float>
+        public let residual: UnsafeMutableBufferPointer<Float>?
+    }
+
+    /// Shows every parameter's state to `body`, in order, and takes over what it changes.
+    public func withState(_ body: (ParameterState) throws -> Void) rethrows {
+        for (index, parameter) in parameters.enumerated() {
+            let p = model.buffers.parameters[index]
+            func buffer(_ pointer: UnsafeMutablePointer<Float>, _ times: Int = 1) -> UnsafeMutableBufferPointer<Float> {
+                UnsafeMutableBufferPointer(start: pointer, count: times * parameter.count)
+            }
+            try body(
+                ParameterState(
+                    parameter: parameter, weight: buffer(p.weight), first: buffer(p.first), second: buffer(p.second),
+                    residual: p.residual.map { buffer($0, configuration.ranks) }))
+        }
+        model.roundWeights()
+    }
+
+    /// Initial weights (T1, G4), moments and residuals +0.
+    public func initialize() {
+        for (k, parameter) in parameters.enumerated() {
+            let p = model.buffers.parameters[k]
+            let n = parameter.count
+            p.first.update(repeating: 0, count: n)
+            p.second.update(repeating: 0, count: n)
+            p.residual?.update(repeating: 0, count: configuration.ranks * n)
+            guard let inverseVariance = parameter.inverseVariance else {
+                p.weight.update(repeating: 1, count: n)
+                continue
+            }
+            let deviation = ScalarMath.rsqrt(Float(inverseVariance))
+            let random = RandomWords(
+                seed: configuration.seed, stream: RandomStreams.initialization, step: UInt32(truncatingIfNeeded: k))
+            // A block of four words makes four numbers.
+            context.parallel((n + 3) / 4) { part in
+                for block in part {
+                    let words = random.block(UInt64(block))
+                    let (a, b) = (RandomWords.normal(words.0, words.1), RandomWords.normal(words.2, words.3))
+                    let at = 4 * block
+                    p.weight[at] = deviation * a.0
+                    if at + 1 < n { p.weight[at + 1] = deviation * a.1 }
+                    if at + 2 < n { p.weight[at + 2] = deviation * b.0 }
+                    if at + 3 < n { p.weight[at + 3] = deviation * b.1 }
+                }
+            }
+        }
+        model.roundWeights()
+    }
+
+    // MARK: - Steps
+
+    /// Takes step `step` (from 1).
+    ///
+    /// - Parameter probe: is shown every tensor of the step in execution order (T6); nil where nobody looks.
+    /// - Throws: ``TrainingError`` and ``EngineError``, naming what was wrong, and what `probe` throws. Weights, moments and residuals are then as
+    ///   they were.
+    public func step(_ step: Int, batch: TrainingBatch, probe: EngineProbe? = nil) throws -> Outcome {
+        let c = configuration
+        var outcome = Outcome()
+        try check(batch, sequences: c.batch)
+        var losses: [Float] = []
+        try withPointers(batch) { all in
+            for rank in 0..<c.ranks {
+                let share = all.sequences(
+                    Model.sequences(c, rank: rank), length: c.sequenceLength, k: c.distillationK)
+                let rankProbe: EngineProbe? =
+                    c.ranks == 1 ? probe : probe.map { probe in { try probe("rank.\(rank).\($0)", $1) } }
+                let report = try model.forward(share, probe: rankProbe)
+                try model.backward(share, report, rank: rank, probe: rankProbe)
+                losses.append(report.loss)
+            }
+        }
+        outcome.loss = losses[0]
+        if c.ranks > 1 {
+            var sum: Float = 0
+            for loss in losses { sum = sum + loss }
+            outcome.loss = canonical(sum * ScalarMath.reciprocal(of: c.ranks))  // T5
+            try withUnsafePointer(to: outcome.loss) { try probe?("loss", EngineTensor($0, [1])) }
+        }
+        try combine(step, &outcome, probe)
+        try update(step, &outcome, probe)
+        return outcome
+    }
+
+    /// The mean loss of sequences, nothing else.
+    public func loss(_ batch: TrainingBatch) throws -> Float {
+        let length = configuration.sequenceLength
+        let sequences = batch.tokens.count / length
+        try check(batch, sequences: sequences)
+        var loss: Float = 0
+        try withPointers(batch) { all in
+            let share = all.sequences(0..<sequences, length: length, k: configuration.distillationK)
+            loss = try model.forward(share, probe: nil).loss
+        }
+        return loss
+    }
+
+    private struct BatchPointers {
+        let tokens: UnsafePointer<Int32>
+        let positions: UnsafePointer<Int32>
+        let start: UnsafePointer<Int32>
+        let limit: UnsafePointer<Int32>
+        let targets: Model.Targets
+
+        func sequences(_ range: Range<Int>, length: Int, k: Int) -> Model.Batch {
+            let at = range.lowerBound * length
+            let part: Model.Targets =
+                switch targets {
+                case .tokens(let tokens): .tokens(tokens + at)
+                case .sparse(let ids, let weights): .sparse(ids: ids + at * k, weights: weights + at * k)
+                }
+            return Model.Batch(
+                sequences: range.count, tokens: tokens + at, positions: positions + at, start: start + at,
+                limit: limit + at, targets: part)
+        }
+    }
+
+    private func withPointers(_ batch: TrainingBatch, _ body: (BatchPointers) throws -> Void) rethrows {
+        try batch.tokens.withUnsafeBufferPointer { tokens in
+            try batch.positions.withUnsafeBufferPointer { positions in
+                try batch.visibilityStart.withUnsafeBufferPointer { start in
+                    try batch.visibilityLimit.withUnsafeBufferPointer { limit in
+                        func run(_ targets: Model.Targets) throws {
+                            try body(
+                                BatchPointers(
+                                    tokens: tokens.baseAddress!, positions: positions.baseAddress!,
+                                    start: start.baseAddress!, limit: limit.baseAddress!, targets: targets))
+                        }
+                        switch batch.targets {
+                        case .tokens(let targets):
+                            try targets.withUnsafeBufferPointer { try run(.tokens($0.baseAddress!)) }
+                        case .sparse(let ids, let weights):
+                            try ids.withUnsafeBufferPointer { ids in
+                                try weights.withUnsafeBufferPointer { weights in
+                                    try run(.sparse(ids: ids.baseAddress!, weights: weights.baseAddress!))
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a kernel would read or write out of bounds is refused here.
+    private func check(_ batch: TrainingBatch, sequences: Int) throws {
+        let c = configuration
+        try batch.checkSizes(batch: sequences, length: c.sequenceLength, k: c.distillationK)
+        for (index, token) in batch.tokens.enumerated() where !(0..<c.vocabulary).contains(Int(token)) {
+            throw EngineError("embedding", "token \(token) at index \(index), expected 0 ..< \(c.vocabulary)")
+        }
+        switch batch.targets {
+        case .tokens(let targets):
+            for (row, target) in targets.enumerated() where target != -1 && !(0..<c.vocabulary).contains(Int(target)) {
+                throw EngineError("loss", "target \(target) at row \(row), expected -1 or 0 ..< \(c.vocabulary)")
+            }
+        case .sparse(let ids, _):
+            for (index, id) in ids.enumerated() where id != UInt32.max && id >= UInt32(clamping: c.vocabulary) {
+                throw EngineError(
+                    "loss",
+                    "id \(id) at row \(index / c.distillationK), slot \(index % c.distillationK), expected 0 ..< \(c.vocabulary), or 4294967295 for an empty slot"
+                )
+            }
+        }
+        do {
+            _ = try Visibility(
+                orientation: .byKey, batch: sequences, queries: c.sequenceLength, keys: c.sequenceLength,
+                start: batch.visibilityStart, limit: batch.visibilityLimit)
+        } catch { throw TrainingError.operation(name: "visibility", error) }
+    }
+
+    // MARK: - Combining (T5)
+
+    private func combine(_ step: Int, _ outcome: inout Outcome, _ probe: EngineProbe?) throws {
+        let c = configuration
+        guard c.ranks > 1 || c.compression != .none else { return }
+        var offset = 0
+        let all = parameters.reduce(0) { $0 + $1.count }
+        for (index, parameter) in parameters.enumerated() {
+            let p = model.buffers.parameters[index]
+            switch c.compression {
+            case .none: mean(p.gradients, parameter.count, rounds: false, into: p.combined)
+            case .bf16: mean(p.gradients, parameter.count, rounds: true, into: p.combined)
+            case .squinch: try squinch(index, step, offset: offset, of: all, &outcome)
+            }
+            try probe?("reduced.\(parameter.name)", EngineTensor(p.combined, parameter.shape))
+            if let residual = p.nextResidual {
+                try probe?("residual.\(parameter.name)", EngineTensor(residual, [c.ranks, parameter.count]))
+            }
+            offset += parameter.count
+        }
+    }
+
+    /// The sum in rank order from +0 times RNE32(1/W); with `rounds` contributions and mean in bf16.
+    private func mean(
+        _ g: UnsafeMutablePointer<Float>, _ n: Int, rounds: Bool, into mean: UnsafeMutablePointer<Float>
+    ) {
+        let rows = context.kernels.rows
+        let ranks = configuration.ranks
+        let reciprocal = ScalarMath.reciprocal(of: ranks)
+        context.parallel(n, unit: 16) { part in
+            let (at, count) = (part.lowerBound, part.count)
+            (mean + at).update(repeating: 0, count: count)
+            withUnsafeTemporaryAllocation(of: UInt16.self, capacity: rounds ? count : 1) { rounded in
+                for rank in 0..<ranks {
+                    let contribution = g + rank * n + at
+                    if rounds {
+                        rows.round(contribution, rounded.baseAddress!, count)
+                        rows.accumulate(rounded.baseAddress!, mean + at, count)
+                    } else {
+                        rows.add(mean + at, contribution, mean + at, count)
+                    }
+                }
+                rows.scale(mean + at, reciprocal, mean + at, count)
+                if rounds {
+                    rows.round(mean + at, rounded.baseAddress!, count)
+                    rows.widen(rounded.baseAddress!, mean + at, count)
+                }
+            }
+        }
+    }
+
+    private func squinch(_ index: Int, _ step: Int, offset: Int, of all: Int, _ outcome: inout Outcome) throws {
+        let c = configuration
+        let b = model.buffers
+        let p = b.parameters[index]
+        let n = parameters[index].count
+        let codec = SquinchBlocks(context, c.squinchVariant)
+        let blocks = SquinchBlocks.blocks(n)
+        let random = RandomWords(
+            seed: c.seed, stream: RandomStreams.rounding, step: UInt32(truncatingIfNeeded: step))
+        let rows = context.kernels.rows
+        for rank in 0..<c.ranks {
+            let g = p.gradients + rank * n
+            // S7: y = RNE32(g + e) takes the gradient's place.
+            if let residual = p.residual {
+                context.parallel(n, unit: 16) { part in
+                    let at = part.lowerBound
+                    rows.add(g + at, residual + (rank * n + at), g + at, part.count)
+                }
+            }
+            if let first = SquinchBlocks.firstRefused(g, n, saturates: false) {
+                let what = p.residual == nil ? "the gradient" : "gradient plus residual"
+                throw EngineError(
+                    "gradient.\(parameters[index].name)",
+                    "\(what) of rank \(rank) at index \(first) is \(g[first]), expected a finite number")
+            }
+            let base = rank * all + offset
+            outcome.contributions += codec.encode(g, n, into: b.encoded + 6 * rank * blocks) {
+                random.word(UInt64(base + $0))
+            }
+            if let next = p.nextResidual {
+                // S7: e' = RNE32(y - d), d decoded into the mean's place.
+                codec.decode(b.encoded + 6 * rank * blocks, n, into: p.combined)
+                context.parallel(n) { part in
+                    for i in part { next[rank * n + i] = g[i] - p.combined[i] }
+                }
+            }
+        }
+        let base = c.ranks * all + offset
+        outcome.reductions += codec.reduce(b.encoded, ranks: c.ranks, n, reduced: b.reduced, mean: p.combined) {
+            random.word(UInt64(base + $0))
+        }
+    }
+
+    // MARK: - Update (T4)
+
+    private func update(_ step: Int, _ outcome: inout Outcome, _ probe: EngineProbe?) throws {
+        let c = configuration
+        let b = model.buffers
+        outcome.learningRate = Self.learningRate(step, c)
+        try withUnsafePointer(to: outcome.learningRate) { try probe?("learning_rate", EngineTensor($0, [1])) }
+        var sum: Float = 0
+        for (index, parameter) in parameters.enumerated() {
+            sum = sum + layers.sumOfSquares(b.parameters[index].combined, parameter.count, scratch: b.sums)
+        }
+        outcome.gradientNorm = ScalarMath.sqrt(sum + 0)
+        try withUnsafePointer(to: outcome.gradientNorm) { try probe?("gradient_norm", EngineTensor($0, [1])) }
+        guard outcome.gradientNorm.isFinite else { throw TrainingError.gradientNorm(outcome.gradientNorm, step: step) }
+        let constants = AdamWConstants(
+            beta1: c.beta1, beta2: c.beta2, epsilon: c.adamEpsilon, weightDecay: c.weightDecay,
+            learningRate: outcome.learningRate, step: step, norm: outcome.gradientNorm, clipNorm: c.clipNorm)
+        for (index, parameter) in parameters.enumerated() {
+            let p = b.parameters[index]
+            var h = constants
+            if !parameter.decays { h.decay = nil }
+            let own = h
+            context.parallel(parameter.count, unit: 16) { part in
+                let at = part.lowerBound
+                context.kernels.rows.adamW(
+                    p.weight + at, p.first + at, p.second + at, p.combined + at, p.rounded + at, own, part.count)
+            }
+            if let residual = p.residual, let next = p.nextResidual {
+                residual.update(from: next, count: c.ranks * parameter.count)
+            }
+            try probe?("m.\(parameter.name)", EngineTensor(p.first, parameter.shape))
+            try probe?("v.\(parameter.name)", EngineTensor(p.second, parameter.shape))
+            try probe?("weight.\(parameter.name)", EngineTensor(p.weight, parameter.shape))
+        }
+    }
+
+    /// The learning rate of a step (T4).
+    public static func learningRate(_ step: Int, _ c: ModelConfiguration) -> Float {
+        if step <= c.warmupSteps {
+            return ScalarMath.scaled(c.learningRate, by: UInt64(step), over: UInt64(c.warmupSteps))
+        }
+        let length = c.totalSteps - c.warmupSteps
+        let (a, b) = length <= 0 ? (1, 1) : (UInt64(min(step - c.warmupSteps, length)), UInt64(length))
+        return switch c.schedule {
+        case .constant: c.learningRate
+        case .linear: ScalarMath.linearDecay(c.learningRate, to: c.finalFraction, at: a, of: b)
+        case .cosine: ScalarMath.cosineDecay(c.learningRate, to: c.finalFraction, at: a, of: b)
+        }
+    }
+}
