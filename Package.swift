@@ -110,7 +110,8 @@ let package = Package(
         .testTarget(
             name: "EngineTests",
             dependencies: [
-                "Engine", "EngineOperations", "Kernels", "Reference", "ExactMath", "Goldens", "GoldenIO", "ModelSpec",
+                "BFloat16", "Engine", "EngineOperations", "ExactMath", "GoldenIO", "Goldens", "Kernels", "ModelSpec",
+                "Reference", "TrainingData",
             ], swiftSettings: strict),
         .testTarget(
             name: "GoldenIOTests", dependencies: ["GoldenIO", "JSON"], resources: [.copy("Fixtures")],

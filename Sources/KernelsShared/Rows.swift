@@ -293,8 +293,8 @@ enum Rows {
             let (first, second) = (ts_load_bf16_some(x + i, count), ts_load_bf16_some(x + half + i, count))
             let cosine = ts_load_some(cosine + i, count)
             var sine = ts_load_some(sine + i, count)
-            if isBackward { sine = -sine }
-            ts_store_bf16_some(y + i, ts_fma(first, cosine, -(second * sine)), count)
+            if isBackward { sine = ts_negate(sine) }
+            ts_store_bf16_some(y + i, ts_fma(first, cosine, ts_negate(second * sine)), count)
             ts_store_bf16_some(y + half + i, ts_fma(first, sine, second * cosine), count)
         }
     }

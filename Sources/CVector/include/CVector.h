@@ -125,6 +125,10 @@ TOUCHSTONE_INLINE ts_float16 ts_canonical(ts_float16 v) {
     ts_float16 nan = __builtin_bit_cast(ts_float16, (ts_uint16)(0x7FC00000));
     return ts_select(v != v, nan, v);
 }
+// The other sign, of zeros too.
+TOUCHSTONE_INLINE ts_float16 ts_negate(ts_float16 v) {
+    return __builtin_bit_cast(ts_float16, __builtin_bit_cast(ts_uint16, v) ^ 0x80000000);
+}
 TOUCHSTONE_INLINE ts_float16 ts_abs(ts_float16 v) {
     return __builtin_bit_cast(ts_float16, __builtin_bit_cast(ts_uint16, v) & 0x7FFFFFFF);
 }
