@@ -93,7 +93,9 @@ let package = Package(
         .executableTarget(
             name: "touchstone",
             dependencies: [
-                "Checker", "Goldens", "GoldenIO", "JSON", "ModelSpec", "BFloat16", "ExactMath", "Prover", "Reference",
+                "Checker", "Engine", "EngineOperations", "Kernels", "Goldens", "GoldenIO", "JSON", "ModelSpec",
+                "BFloat16",
+                "ExactMath", "Prover", "Reference",
                 "Platform", "TrainingData",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],

@@ -27,15 +27,20 @@ let trainingOperations: [(String, EngineCatalog.Compute)] = [
     )
 ]
 
+extension EngineTensor {
+    public var elementType: ElementType {
+        switch kind {
+        case .bf16: .bf16
+        case .fp32: .fp32
+        case .int8: .int8
+        }
+    }
+}
+
 extension Tensor {
     /// What the engine produced; its NaNs are canonical already (F2).
     public init(_ tensor: EngineTensor) {
-        let type: ElementType =
-            switch tensor.kind {
-            case .bf16: .bf16
-            case .fp32: .fp32
-            case .int8: .int8
-            }
+        let type = tensor.elementType
         do { try self.init(type: type, shape: tensor.shape, bytes: Array(tensor.bytes)) } catch {
             preconditionFailure("an engine tensor of \(tensor.bytes.count) bytes and shape \(tensor.shape)")
         }

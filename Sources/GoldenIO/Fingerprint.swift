@@ -13,12 +13,19 @@ public struct Fingerprint: Sendable, Hashable {
 
     /// Adds a tensor to the chain.
     public mutating func append(_ name: String, _ tensor: Tensor) {
+        tensor.canonicalBytes.withUnsafeBytes { append(name, tensor.type, tensor.shape, canonical: $0) }
+    }
+
+    /// Adds a tensor whose elements lie at an address, its NaNs canonical already.
+    public mutating func append(
+        _ name: String, _ type: ElementType, _ shape: [Int], canonical bytes: UnsafeRawBufferPointer
+    ) {
         var hash = SHA256()
-        hash.update(data: Array(name.utf8) + [0] + Array(tensor.type.rawValue.utf8) + [0])
-        for number in [tensor.shape.count] + tensor.shape {
+        hash.update(data: Array(name.utf8) + [0] + Array(type.rawValue.utf8) + [0])
+        for number in [shape.count] + shape {
             hash.update(data: (0..<8).map { UInt8(truncatingIfNeeded: number >> (8 * $0)) })
         }
-        hash.update(data: tensor.canonicalBytes)
+        hash.update(bufferPointer: bytes)
         hash.update(data: digest)
         digest = Array(hash.finalize())
     }

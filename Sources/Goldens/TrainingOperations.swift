@@ -139,6 +139,15 @@ public struct StepRecorder: Sendable {
     }
 }
 
+extension StepRecorder {
+    /// Adds a tensor that lies at an address, its NaNs canonical, to the chain alone.
+    public mutating func record(
+        _ name: String, _ type: ElementType, _ shape: [Int], canonical bytes: UnsafeRawBufferPointer
+    ) {
+        fingerprint.append(name, type, shape, canonical: bytes)
+    }
+}
+
 extension Tensor {
     /// What a training step produced, NaNs canonical (F2).
     public init(_ tensor: StepTensor) {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Engine
 import Foundation
 import GoldenIO
 import Goldens
@@ -24,6 +25,7 @@ struct Doctor: AsyncParsableCommand {
             ("processor", "\(Machine.processorName), \(Machine.architecture)"),
             ("features", Machine.features.joined(separator: " ")),
             ("threads", "\(ProcessInfo.processInfo.activeProcessorCount)"),
+            ("engine", InstructionSets.available.map(\.name).joined(separator: ", ")),
             ("hdf5", GoldenFile.libraryVersion),
             ("operations", "\(OperationCatalog.all.count) in \(Suite.allCases.count) suites"),
         ]

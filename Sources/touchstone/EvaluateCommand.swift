@@ -1,4 +1,5 @@
 import ArgumentParser
+import EngineOperations
 import GoldenIO
 import Goldens
 import JSON
@@ -7,7 +8,7 @@ import Platform
 
 struct Evaluate: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Fill in the reference's answers for any file of cases.",
+        abstract: "Fill in the reference's, or the engine's, answers for any file of cases.",
         discussion: """
             Reads the cases of IN.h5 (attributes op and recipe, datasets under inputs/), computes outputs/, truth/ and \
             bounds/ with the reference, and writes OUT.h5 with everything in it. What IN.h5 holds in outputs/ is replaced. \
@@ -24,8 +25,10 @@ struct Evaluate: AsyncParsableCommand {
     @Argument(help: ArgumentHelp("The file to write.", valueName: "out.h5"))
     var output: String
 
-    @Option(name: .long, help: "What computes: reference.")
+    @Option(name: .long, help: "What computes: reference, or engine (outputs alone, without truth and bounds).")
     var backend: Backend = .reference
+
+    @OptionGroup var engine: EngineOptions
 
     @Option(
         name: .customLong("with"),
@@ -37,7 +40,7 @@ struct Evaluate: AsyncParsableCommand {
     @Flag(name: .long, help: "Print nothing but errors.")
     var quiet = false
 
-    enum Backend: String, ExpressibleByArgument, CaseIterable { case reference }
+    enum Backend: String, ExpressibleByArgument, CaseIterable { case reference, engine }
 
     /// `key=value` or `key:old=value`.
     struct RecipeOverride: ExpressibleByArgument {
@@ -75,6 +78,7 @@ struct Evaluate: AsyncParsableCommand {
         let file = try GoldenFile(reading: input)
         guard !file.caseNames.isEmpty else { throw CommandError("\(input): no cases in it") }
         let writer = try GoldenWriter(path: output, header: header(of: file))
+        let catalog = backend == .engine ? EngineCatalog(engine.context()) : nil
         let bar = ProgressBar("evaluate", total: UInt64(file.caseNames.count), unit: "cases", quiet: quiet)
         var elements = 0
         for (index, name) in file.caseNames.enumerated() {
@@ -83,7 +87,7 @@ struct Evaluate: AsyncParsableCommand {
             var asked = goldenCase
             for override in overrides { override.apply(to: &asked.recipe) }
             var answered: GoldenCase
-            do { answered = try OperationCatalog.evaluate(asked) } catch {
+            do { answered = try catalog?.evaluate(asked) ?? OperationCatalog.evaluate(asked) } catch {
                 throw CommandError("\(input): \(error)")
             }
             answered.recipe = goldenCase.recipe
@@ -93,7 +97,9 @@ struct Evaluate: AsyncParsableCommand {
         }
         try writer.finish()
         bar.finish()
-        if !quiet { print("\(output): \(file.caseNames.count) cases, \(elements) output elements, reference") }
+        if !quiet {
+            print("\(output): \(file.caseNames.count) cases, \(elements) output elements, \(backend.rawValue)")
+        }
     }
 
     private func header(of file: GoldenFile) -> GoldenHeader {

@@ -14,7 +14,7 @@ extension Arithmetic: ExpressibleByArgument {}
 
 struct Train: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Train a transformer with the reference, bit for bit reproducibly.",
+        abstract: "Train a transformer, bit for bit reproducibly.",
         discussion: """
             Trains on a text file, a folder of texts, or JSON Lines of documents, chats and trees (see `touchstone data`); on this \
             package's own sources and documents if no --data is given. The configuration is a preset (tiny, small, bench) or a JSON \
@@ -22,7 +22,7 @@ struct Train: AsyncParsableCommand {
 
             At the end it prints the loss, the held-out loss, and one fingerprint: a SHA-256 chain over every tensor that every \
             step produced, in execution order. Two runs that agree in every bit print the same line, in debug and in release, with \
-            either arithmetic. --log writes one JSON object a step, with the fingerprint so far, so that two runs that differ can be \
+            engine and reference, on every instruction set, with any number of threads. --log writes one JSON object a step, with the fingerprint so far, so that two runs that differ can be \
             walked to the first step that does.
 
             Ctrl-C ends after the step that is under way.
@@ -37,11 +37,19 @@ struct Train: AsyncParsableCommand {
     @Option(name: .long, help: "Steps to take; the configuration's total_steps by default.")
     var steps: Int?
 
-    @Option(name: .long, help: "What computes: reference.")
-    var backend: Backend = .reference
+    @Option(name: .long, help: "What computes: engine or reference. The same bits; the engine is faster.")
+    var backend: Backend = .engine
 
-    @Option(name: .long, help: "soft (integers alone) or hardware: the same bits, hardware is faster.")
+    @OptionGroup var engine: EngineOptions
+
+    @Option(
+        name: .long, help: "Of the reference: soft (integers alone) or hardware. The same bits; hardware is faster.")
     var arithmetic: Arithmetic = .hardware
+
+    @Flag(
+        inversion: .prefixedNo,
+        help: "Hash every tensor of every step of the engine (T6). The reference always does.")
+    var fingerprint = true
 
     @Option(name: .long, help: "Simulated data-parallel ranks, in place of the configuration's.")
     var ranks: Int?
@@ -58,7 +66,7 @@ struct Train: AsyncParsableCommand {
     @Flag(name: .long, help: "Print the summary only.")
     var quiet = false
 
-    enum Backend: String, ExpressibleByArgument, CaseIterable { case reference }
+    enum Backend: String, ExpressibleByArgument, CaseIterable { case engine, reference }
 
     func validate() throws {
         if let steps, steps < 1 { throw ValidationError("--steps takes 1 or more.") }
@@ -78,77 +86,68 @@ struct Train: AsyncParsableCommand {
         }
         let corpus = try TrainingCorpus(path: try data ?? DefaultCorpus.path(), sequenceLength: c.sequenceLength)
         let total = steps ?? c.totalSteps
-        var state = TrainingState(initial: c)
+        let run: any TrainingRun =
+            switch backend {
+            case .engine: try EngineRun(c, engine.context(), fingerprints: fingerprint)
+            case .reference: ReferenceRun(c, arithmetic)
+            }
         if !quiet {
             print("data         \(corpus.report)")
             let count = c.parameters.reduce(0) { $0 + $1.count }
             print(
-                "model        \(compact(Double(count), "parameters")), \(c.batch) x \(c.sequenceLength) tokens a step")
+                "model        \(compact(Double(count), "parameters")), \(c.batch) x \(c.sequenceLength) tokens a step; \(run.name)"
+            )
         }
 
         Interruption.watch()
         let writer = try log.map(LogFile.init)
         let bar = ProgressBar("train", total: UInt64(total), unit: "steps", quiet: quiet)
         let start = monotonicSeconds()
-        var recorder = StepRecorder(configuration: c)
-        var first: TrainingStep.Outcome?
-        var last: TrainingStep.Outcome?
+        var first: StepSummary?
+        var last: StepSummary?
         var taken = 0
         for step in 1...total where !Interruption.isRequested {
-            let batch = corpus.trainingBatch(step: step, configuration: c)
-            let outcome = try TrainingStep.run(c, state: &state, batch: batch, step: step, arithmetic: arithmetic) {
-                recorder.record($0, Tensor($1))
-            }
+            let summary = try run.step(step, corpus.trainingBatch(step: step, configuration: c))
             taken = step
-            first = first ?? outcome
-            last = outcome
-            try writer?.append(entry(step, outcome, recorder.fingerprint))
-            bar.update(UInt64(step), note: "loss \(decimals(outcome.loss))")
+            first = first ?? summary
+            last = summary
+            try writer?.append(entry(step, summary, run.fingerprint))
+            bar.update(UInt64(step), note: "loss \(decimals(summary.loss))")
         }
         bar.finish()
         try writer?.finish()
         let seconds = monotonicSeconds() - start
         guard let first, let last else { throw Interrupted() }
 
-        print(
-            "steps        \(taken) in \(duration(seconds)), \(compact(Double(taken * c.batch * c.sequenceLength) / seconds, "tokens"))/s"
-        )
+        let rate = Double(taken * c.batch * c.sequenceLength) / seconds
+        print("steps        \(taken) in \(duration(seconds)), \(compact(rate, "tokens"))/s")
         print("loss         \(decimals(first.loss)) at step 1, \(decimals(last.loss)) at step \(taken)")
-        if let heldOut = try heldOutLoss(corpus, c, state) {
+        if let heldOut = try heldOutLoss(corpus, run) {
             print("held out     \(decimals(heldOut)), byte perplexity \(decimals(CorrectlyRounded.exp(heldOut)))")
         }
-        if diagnostics {
-            for (layer, statistics) in last.logSumExp[0].enumerated() {
-                print("layer \(layer)      |Z| \(statistics)")
-            }
-            for (layer, report) in (last.clampReports.first ?? []).enumerated() {
-                print("layer \(layer)      clamp of \(report)")
-            }
-        }
-        for report in last.compression.first.map({ [$0] }) ?? [] { print("all-reduce   \(report.traffic)") }
-        print("fingerprint  \(recorder.fingerprint.hexadecimal)")
+        if diagnostics { for line in run.diagnostics { print(line) } }
+        for line in run.traffic { print(line) }
+        if let fingerprint = run.fingerprint { print("fingerprint  \(fingerprint)") }
         if taken < total { throw ExitCode(130) }
     }
 
-    /// The mean loss over the held-out sequences, in batches; nil if there are none.
-    private func heldOutLoss(_ corpus: TrainingCorpus, _ c: ModelConfiguration, _ state: TrainingState) throws -> Float?
-    {
+    /// The mean loss over the held-out sequences; nil if there are none.
+    private func heldOutLoss(_ corpus: TrainingCorpus, _ run: any TrainingRun) throws -> Float? {
         guard !corpus.heldOut.isEmpty else { return nil }
-        let model = try Transformer(c, masters: state.weights, arithmetic: arithmetic)
         var sum: Float = 0
         let sequences = corpus.heldOut.prefix(64)
-        for sequence in sequences {
-            sum = SoftFloat32.add(sum, try model.forward(TrainingBatch([sequence])).loss)
-        }
+        for sequence in sequences { sum = SoftFloat32.add(sum, try run.loss(TrainingBatch([sequence]))) }
         return SoftFloat32.divide(sum, SoftFloat32.convert(UInt64(sequences.count)))
     }
 
-    private func entry(_ step: Int, _ outcome: TrainingStep.Outcome, _ fingerprint: Fingerprint) -> JSONValue {
-        .object([
-            "step": .integer(Int64(step)), "loss": .number(Double(outcome.loss)),
-            "gradient_norm": .number(Double(outcome.gradientNorm)),
-            "learning_rate": .number(Double(outcome.learningRate)), "fingerprint": .string(fingerprint.hexadecimal),
-        ])
+    private func entry(_ step: Int, _ summary: StepSummary, _ fingerprint: String?) -> JSONValue {
+        var entry: [String: JSONValue] = [
+            "step": .integer(Int64(step)), "loss": .number(Double(summary.loss)),
+            "gradient_norm": .number(Double(summary.gradientNorm)),
+            "learning_rate": .number(Double(summary.learningRate)),
+        ]
+        if let fingerprint { entry["fingerprint"] = .string(fingerprint) }
+        return .object(entry)
     }
 }
 
@@ -169,7 +168,7 @@ extension TrainingBatch {
 }
 
 /// A loss with four decimals.
-private func decimals(_ value: Float) -> String {
+func decimals(_ value: Float) -> String {
     guard value.isFinite else { return "\(value)" }
     let scaled = Int((Double(value) * 10_000).rounded())
     let digits = String(abs(scaled) % 10_000)

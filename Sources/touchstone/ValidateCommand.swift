@@ -131,7 +131,7 @@ struct Validate: AsyncParsableCommand {
         if try Files.status(of: goldens).kind == .regular { return try GoldenFile(reading: goldens) }
         let names = Set(candidate.caseNames)
         var best: (file: GoldenFile, shared: Int)?
-        for path in try goldenPaths(suites: candidate.header.suite.isEmpty ? [] : [candidate.header.suite]) {
+        for path in try goldenPaths(goldens, suites: candidate.header.suite.isEmpty ? [] : [candidate.header.suite]) {
             let file = try GoldenFile(reading: path)
             let shared = file.caseNames.count { names.contains($0) }
             if shared > best?.shared ?? 0 { best = (file, shared) }
@@ -146,28 +146,8 @@ struct Validate: AsyncParsableCommand {
 
     private func judge(command: String, _ options: JudgingOptions, _ result: inout Report) async throws {
         let plugin = try PluginProcess(command: command, timeout: .seconds(timeout))
-        let isFile = try Files.status(of: goldens).kind == .regular
-        let paths = isFile ? [goldens] : try goldenPaths(suites: suite.map(\.rawValue))
+        let paths = try goldenPaths(goldens, suites: suite.map(\.rawValue))
         try await plugin.judge(paths, options, quiet: report.quiet, into: &result)
-    }
-
-    /// The golden files of the suites, in the order of their suites and paths.
-    private func goldenPaths(suites: [String]) throws -> [String] {
-        let manifestPath = goldens + "/MANIFEST.json"
-        guard FileManager.default.fileExists(atPath: manifestPath) else {
-            throw JudgingError.goldens(
-                "'\(goldens)' has no MANIFEST.json: not a folder of goldens; `touchstone generate` writes one, --goldens names it"
-            )
-        }
-        let order = Suite.allCases.map(\.rawValue)
-        return try Manifest(reading: manifestPath).files
-            .filter { suites.isEmpty || suites.contains($0.suite) }
-            .sorted {
-                (order.firstIndex(of: $0.suite) ?? order.count, $0.path) < (
-                    order.firstIndex(of: $1.suite) ?? order.count, $1.path
-                )
-            }
-            .map { "\(goldens)/\($0.path)" }
     }
 }
 

@@ -1,0 +1,36 @@
+import ArgumentParser
+import Engine
+import Foundation
+import Kernels
+
+/// Which kernels the engine uses, and how many threads. The bits do not depend on either.
+struct EngineOptions: ParsableArguments {
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "The engine's instruction set; the best one that this machine has by default. `doctor` lists them.",
+            valueName: "name"))
+    var isa: String?
+
+    @Option(name: .long, help: "The engine's threads; one a processor by default.")
+    var threads: Int?
+
+    func validate() throws {
+        if let threads, !(1...1024).contains(threads) { throw ValidationError("--threads takes 1 to 1024.") }
+        if let isa, InstructionSets.named(isa) == nil {
+            let names = InstructionSets.available.map(\.name).joined(separator: ", ")
+            throw ValidationError("This machine has no instruction set '\(isa)' for the engine; it has \(names).")
+        }
+    }
+
+    /// - Precondition: validated.
+    func context() -> EngineContext {
+        let kernels = InstructionSets.named(isa) ?? InstructionSets.available[0]
+        return EngineContext(kernels: kernels, threads: threads ?? ProcessInfo.processInfo.activeProcessorCount)
+    }
+
+    /// For reports.
+    static func name(_ context: EngineContext) -> String {
+        "engine, \(context.kernels.name), \(context.pool.count) \(context.pool.count == 1 ? "thread" : "threads")"
+    }
+}
