@@ -12,10 +12,12 @@ public final class KernelSet: Sendable {
     public let multiply: Multiply
     public let rows: RowKernels
     public let math: MathKernels
+    /// The machine's limit: `n` rounds of the tile's multiply-adds on registers alone; returns their floating-point operations.
+    public let peak: @Sendable (_ n: Int) -> Int
 
     public init(
         name: String, tileRows: Int, tileColumns: Int, pack: Packing, multiply: @escaping Multiply, rows: RowKernels,
-        math: MathKernels
+        math: MathKernels, peak: @escaping @Sendable (Int) -> Int
     ) {
         self.name = name
         self.tileRows = tileRows
@@ -24,6 +26,7 @@ public final class KernelSet: Sendable {
         self.multiply = multiply
         self.rows = rows
         self.math = math
+        self.peak = peak
     }
 
     // MARK: - Products

@@ -38,6 +38,26 @@ enum Product {
         }
     }
 
+    /// Six rows' sums from registers alone.
+    @inline(never)
+    static func peak(_ n: Int) -> Int {
+        let x = Vector(repeating: Float(n & 1) * 0x1p-20)
+        let y = Vector(repeating: 1 - 0x1p-20)
+        var c0 = x
+        var (c1, c2, c3, c4, c5) = (x, x, x, x, x)
+        for _ in 0..<n {
+            c0 = ts_fma(x, y, c0)
+            c1 = ts_fma(x, y, c1)
+            c2 = ts_fma(x, y, c2)
+            c3 = ts_fma(x, y, c3)
+            c4 = ts_fma(x, y, c4)
+            c5 = ts_fma(x, y, c5)
+        }
+        // What is not used is not computed.
+        let sum = (c0 + c1) + (c2 + c3) + (c4 + c5)
+        return n &* tileRows &* tileColumns &* 2 &+ (sum[0] == 12345 ? 1 : 0)
+    }
+
     @inline(__always)
     private static func forEachTile(
         _ block: KernelSet.Block,
