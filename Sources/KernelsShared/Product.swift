@@ -98,30 +98,31 @@ enum Product {
             c4 = ts_load(c + 4 &* stride)
             c5 = ts_load(c + 5 &* stride)
         }
-        var a = a
+        // One index for all rows: an address is a row's own plus it.
+        let (a1, a2, a3) = (a + rowStride, a + 2 &* rowStride, a + 3 &* rowStride)
+        let (a4, a5) = (a + 4 &* rowStride, a + 5 &* rowStride)
+        var k = 0
         var b = b
-        let (rows2, rows3) = (2 &* rowStride, 3 &* rowStride)
-        var pairs = block.depth &>> 1
-        while pairs > 0 {
-            let (p, q) = (a + firstA, a + (firstA &+ rows3))
+        let end = block.depth &* depthStride
+        while k < end {
+            let first = k &+ firstA
             let v = ts_load(b + firstB)
-            c0 = fma(Vector(repeating: p[0]), v, c0)
-            c1 = fma(Vector(repeating: p[rowStride]), v, c1)
-            c2 = fma(Vector(repeating: p[rows2]), v, c2)
-            c3 = fma(Vector(repeating: q[0]), v, c3)
-            c4 = fma(Vector(repeating: q[rowStride]), v, c4)
-            c5 = fma(Vector(repeating: q[rows2]), v, c5)
-            let (r, s) = (a + secondA, a + (secondA &+ rows3))
+            c0 = fma(Vector(repeating: a[first]), v, c0)
+            c1 = fma(Vector(repeating: a1[first]), v, c1)
+            c2 = fma(Vector(repeating: a2[first]), v, c2)
+            c3 = fma(Vector(repeating: a3[first]), v, c3)
+            c4 = fma(Vector(repeating: a4[first]), v, c4)
+            c5 = fma(Vector(repeating: a5[first]), v, c5)
+            let second = k &+ secondA
             let w = ts_load(b + secondB)
-            c0 = fma(Vector(repeating: r[0]), w, c0)
-            c1 = fma(Vector(repeating: r[rowStride]), w, c1)
-            c2 = fma(Vector(repeating: r[rows2]), w, c2)
-            c3 = fma(Vector(repeating: s[0]), w, c3)
-            c4 = fma(Vector(repeating: s[rowStride]), w, c4)
-            c5 = fma(Vector(repeating: s[rows2]), w, c5)
-            a += 2 &* depthStride
+            c0 = fma(Vector(repeating: a[second]), w, c0)
+            c1 = fma(Vector(repeating: a1[second]), w, c1)
+            c2 = fma(Vector(repeating: a2[second]), w, c2)
+            c3 = fma(Vector(repeating: a3[second]), w, c3)
+            c4 = fma(Vector(repeating: a4[second]), w, c4)
+            c5 = fma(Vector(repeating: a5[second]), w, c5)
+            k &+= 2 &* depthStride
             b += 2 &* tileColumns
-            pairs &-= 1
         }
         ts_store(c, c0)
         ts_store(c + stride, c1)
