@@ -83,6 +83,32 @@ public enum Benchmark {
         }
     }
 
+    /// dW = x^T dy over 8 sequences, and dx = dy W^T.
+    public static func gradients(_ context: EngineContext, tokens: Int, inputs: Int, outputs: Int) -> [Item] {
+        let operands = Operands(
+            bytes: 2 * (8 * tokens * (2 * inputs + outputs) + inputs * outputs) + 4 * inputs * outputs + 4096)
+        let (n, flops) = (8 * tokens, 2 * Double(8 * tokens * inputs * outputs))
+        let x = operands.bf16(n * inputs)
+        let dy = operands.bf16(n * outputs, at: 2 * n * inputs)
+        let weight = operands.bf16(inputs * outputs, at: 2 * n * (inputs + outputs))
+        let dx = operands.bf16(n * inputs, at: 2 * (n * (inputs + outputs) + inputs * outputs))
+        let dw = operands.fp32(inputs * outputs, at: 2 * (n * (2 * inputs + outputs) + inputs * outputs))
+        let layers = Layers(context)
+        let rows = context.kernels.rows
+        return [
+            Item(name: "\(inputs) x \(n) x \(outputs) dW", amount: flops, unit: "FLOP", owner: operands) {
+                layers.weightGradient(
+                    x, dy: dy, batch: 8, tokens: tokens, inputs: inputs, outputs: outputs, recipe: .pairedFTZ, into: dw)
+            },
+            Item(name: "\(n) x \(outputs) x \(inputs) dx", amount: flops, unit: "FLOP", owner: operands) {
+                layers.inputGradient(
+                    Layers.InputGradientPart(dy: dy, weight: weight, outputs: outputs), rows: n, inputs: inputs,
+                    recipe: .pairedFTZ
+                ) { row, column, sums, count, _ in rows.finishBF16(sums, dx + (row * inputs + column), count) }
+            },
+        ]
+    }
+
     /// What sees what in an attention benchmark.
     public enum Mask: Sendable {
         case full

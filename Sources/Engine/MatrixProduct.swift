@@ -36,10 +36,10 @@ struct MatrixProduct {
     /// Depth of a step.
     private static let blockDepth = 256
 
-    /// Columns that are packed together: about 2 MB of them.
+    /// Columns that are packed together: at most 8 MB of them.
     private func blockColumns(_ kernels: KernelSet) -> Int {
         let unit = kernels.tileColumns
-        let fit = (512 * 1024) / max(1, packedDepth) / unit * unit
+        let fit = (2 * 1024 * 1024) / max(1, packedDepth) / unit * unit
         return min(roundedUp(max(n, 1), to: unit), max(unit, min(512, fit)))
     }
 

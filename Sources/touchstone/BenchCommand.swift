@@ -77,6 +77,13 @@ struct Bench: ParsableCommand {
                 }
             }
         }
+        if groups.contains(.gemm) {
+            for (inputs, outputs) in [(512, 512), (512, 2048), (2048, 512), (512, 64)] {
+                for item in Benchmark.gradients(context, tokens: 512, inputs: inputs, outputs: outputs) {
+                    add(.gemm, item, limit: peakRate)
+                }
+            }
+        }
         if groups.contains(.attention) {
             var dense: Double?
             for mask in [Benchmark.Mask.full, .causal, .documents(128), .window(128)] {
