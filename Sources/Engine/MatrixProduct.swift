@@ -32,7 +32,7 @@ struct MatrixProduct {
     }
 
     /// Rows of a block, a multiple of every tile's.
-    private static let blockRows = 96
+    private static let blockRows = 192
     /// Depth of a step.
     private static let blockDepth = 256
 
@@ -40,7 +40,7 @@ struct MatrixProduct {
     private func blockColumns(_ kernels: KernelSet) -> Int {
         let unit = kernels.tileColumns
         let fit = (2 * 1024 * 1024) / max(1, packedDepth) / unit * unit
-        return min(roundedUp(max(n, 1), to: unit), max(unit, min(512, fit)))
+        return min(roundedUp(max(n, 1), to: unit), max(unit, min(256, fit)))
     }
 
     /// Bytes of scratch that a thread needs.
