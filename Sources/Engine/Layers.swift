@@ -373,4 +373,31 @@ public struct Layers: Sendable {
             }
         }
     }
+
+    // MARK: - Ranks
+
+    /// The mean over W ranks' g [W, n] (T5): the sum in rank order from +0 times RNE32(1/W); with `rounds` contributions and mean in bf16.
+    public func mean(_ g: FP32, ranks: Int, _ n: Int, rounds: Bool, into mean: MutableFP32) {
+        let reciprocal = ScalarMath.reciprocal(of: ranks)
+        context.parallel(n, unit: 16) { part in
+            let (at, count) = (part.lowerBound, part.count)
+            (mean + at).update(repeating: 0, count: count)
+            withUnsafeTemporaryAllocation(of: UInt16.self, capacity: rounds ? count : 1) { rounded in
+                for rank in 0..<ranks {
+                    let contribution = g + (rank * n + at)
+                    if rounds {
+                        rows.round(contribution, rounded.baseAddress!, count)
+                        rows.accumulate(rounded.baseAddress!, mean + at, count)
+                    } else {
+                        rows.add(mean + at, contribution, mean + at, count)
+                    }
+                }
+                rows.scale(mean + at, reciprocal, mean + at, count)
+                if rounds {
+                    rows.round(mean + at, rounded.baseAddress!, count)
+                    rows.widen(rounded.baseAddress!, mean + at, count)
+                }
+            }
+        }
+    }
 }

@@ -224,8 +224,8 @@ public final class Trainer {
         for (index, parameter) in parameters.enumerated() {
             let p = model.buffers.parameters[index]
             switch c.compression {
-            case .none: mean(p.gradients, parameter.count, rounds: false, into: p.combined)
-            case .bf16: mean(p.gradients, parameter.count, rounds: true, into: p.combined)
+            case .none: layers.mean(p.gradients, ranks: c.ranks, parameter.count, rounds: false, into: p.combined)
+            case .bf16: layers.mean(p.gradients, ranks: c.ranks, parameter.count, rounds: true, into: p.combined)
             case .squinch: try squinch(index, step, offset: offset, of: all, &outcome)
             }
             try probe?("reduced.\(parameter.name)", EngineTensor(p.combined, parameter.shape))
@@ -233,35 +233,6 @@ public final class Trainer {
                 try probe?("residual.\(parameter.name)", EngineTensor(residual, [c.ranks, parameter.count]))
             }
             offset += parameter.count
-        }
-    }
-
-    /// The sum in rank order from +0 times RNE32(1/W); with `rounds` contributions and mean in bf16.
-    private func mean(
-        _ g: UnsafeMutablePointer<Float>, _ n: Int, rounds: Bool, into mean: UnsafeMutablePointer<Float>
-    ) {
-        let rows = context.kernels.rows
-        let ranks = configuration.ranks
-        let reciprocal = ScalarMath.reciprocal(of: ranks)
-        context.parallel(n, unit: 16) { part in
-            let (at, count) = (part.lowerBound, part.count)
-            (mean + at).update(repeating: 0, count: count)
-            withUnsafeTemporaryAllocation(of: UInt16.self, capacity: rounds ? count : 1) { rounded in
-                for rank in 0..<ranks {
-                    let contribution = g + rank * n + at
-                    if rounds {
-                        rows.round(contribution, rounded.baseAddress!, count)
-                        rows.accumulate(rounded.baseAddress!, mean + at, count)
-                    } else {
-                        rows.add(mean + at, contribution, mean + at, count)
-                    }
-                }
-                rows.scale(mean + at, reciprocal, mean + at, count)
-                if rounds {
-                    rows.round(mean + at, rounded.baseAddress!, count)
-                    rows.widen(rounded.baseAddress!, mean + at, count)
-                }
-            }
         }
     }
 

@@ -10,7 +10,10 @@ public struct EngineCatalog: Sendable {
 
     static let operations: [String: Compute] = {
         var all: [String: Compute] = [:]
-        for group in [dotOperations, mathOperations, attentionOperations, layerOperations, trainingOperations] {
+        for group in [
+            bf16Operations, dotOperations, mathOperations, techniqueOperations, attentionOperations, layerOperations,
+            trainingOperations,
+        ] {
             for (name, compute) in group { all[name] = compute }
         }
         return all
