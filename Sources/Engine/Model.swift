@@ -275,6 +275,39 @@ final class Model: @unchecked Sendable {
         var limits: [Float] = []
     }
 
+    /// |Z| of each layer's rows and what its clamp moved, of the pass that ran last (Z5, C5).
+    func diagnostics(sequences: Int) -> [LayerDiagnostics] {
+        let c = configuration
+        return (0..<c.layers).map { index in
+            let statistics = buffers.layers[index].statistics
+            var layer = LayerDiagnostics()
+            var (sum, squares) = (0.0, 0.0)
+            for row in 0..<sequences * c.heads * c.sequenceLength where statistics.sum[row] != 0 {
+                let magnitude = Double(statistics.z[row].magnitude)
+                layer.rows += 1
+                sum += magnitude
+                squares += magnitude * magnitude
+                if !(magnitude <= layer.largest) && !layer.largest.isNaN { layer.largest = magnitude }
+            }
+            if layer.rows > 0 {
+                layer.mean = sum / Double(layer.rows)
+                layer.rootMeanSquare = (squares / Double(layer.rows)).squareRoot()
+            }
+            var logit: Float = 0
+            for thread in 0..<context.pool.count {
+                let x = buffers.largest[index * context.pool.count + thread]
+                if !(x <= logit) && !logit.isNaN { logit = x }
+                let counts = buffers.counts[index * context.pool.count + thread]
+                layer.clamp.above += counts.above
+                layer.clamp.zeroCodes += counts.zeroCodes
+                layer.clamp.notANumber += counts.notANumber
+            }
+            layer.spacing = logit.isFinite ? max(Double(logit).binade * 0x1p-7, 0x1p-133) : .nan
+            layer.clampedValues = c.clamp == .none ? 0 : sequences * c.sequenceLength * c.feedForwardWidth
+            return layer
+        }
+    }
+
     private func weight(_ index: Int) -> UnsafePointer<UInt16> { UnsafePointer(buffers.parameters[index].rounded) }
 
     private func attention(_ sequences: Int) -> AttentionPass {
@@ -655,6 +688,21 @@ final class Model: @unchecked Sendable {
             }
         }
     }
+}
+
+/// What one layer reports of a pass (Z5, C5): fp64, no part of any result.
+public struct LayerDiagnostics: Sendable, Hashable {
+    /// Rows that see a key.
+    public var rows = 0
+    /// Of |Z|.
+    public var mean = 0.0
+    public var rootMeanSquare = 0.0
+    public var largest = 0.0
+    /// Of bf16 at the largest logit's magnitude.
+    public var spacing = 0.0
+    public var clamp = ClampCounts()
+    /// Values that the clamp saw; 0 without one.
+    public var clampedValues = 0
 }
 
 /// Why the engine cannot do something: where, and what was expected.

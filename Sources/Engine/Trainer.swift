@@ -21,7 +21,12 @@ public final class Trainer {
         /// What the scales of compressed contributions did (S9).
         public var contributions = SquinchBlocks.Counts()
         public var reductions = SquinchBlocks.Counts()
+        /// Of rank 0, where they were asked for (Z5, C5).
+        public var layers: [LayerDiagnostics] = []
     }
+
+    /// Whether steps gather ``Outcome/layers``.
+    public var gathersDiagnostics = false
 
     /// Bytes that training with this configuration takes, scratch left out.
     public static func bytes(_ c: ModelConfiguration, threads: Int) -> Int { Model.bytes(c, threads: threads) }
@@ -111,6 +116,7 @@ public final class Trainer {
                 let rankProbe: EngineProbe? =
                     c.ranks == 1 ? probe : probe.map { probe in { try probe("rank.\(rank).\($0)", $1) } }
                 let report = try model.forward(share, probe: rankProbe)
+                if gathersDiagnostics && rank == 0 { outcome.layers = model.diagnostics(sequences: share.sequences) }
                 try model.backward(share, report, rank: rank, probe: rankProbe)
                 losses.append(report.loss)
             }

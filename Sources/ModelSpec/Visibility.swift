@@ -1,4 +1,3 @@
-
 /// Which query sees which key: two integers a token (clause V1).
 ///
 /// Start and limit are half-open intervals: by query [B, Q] of keys, by key [B, T] of absolute query positions. Query row i

@@ -88,7 +88,7 @@ struct Train: AsyncParsableCommand {
         let total = steps ?? c.totalSteps
         let run: any TrainingRun =
             switch backend {
-            case .engine: try EngineRun(c, engine.context(), fingerprints: fingerprint)
+            case .engine: try EngineRun(c, engine.context(), fingerprints: fingerprint, diagnostics: diagnostics)
             case .reference: ReferenceRun(c, arithmetic)
             }
         if !quiet {
@@ -126,7 +126,7 @@ struct Train: AsyncParsableCommand {
             print("held out     \(decimals(heldOut)), byte perplexity \(decimals(CorrectlyRounded.exp(heldOut)))")
         }
         if diagnostics { for line in run.diagnostics { print(line) } }
-        for line in run.traffic { print(line) }
+        if let line = traffic(c) { print(line) }
         if let fingerprint = run.fingerprint { print("fingerprint  \(fingerprint)") }
         if taken < total { throw ExitCode(130) }
     }

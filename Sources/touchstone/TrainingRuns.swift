@@ -25,8 +25,25 @@ protocol TrainingRun: AnyObject {
     var fingerprint: String? { get }
     /// Lines on the last step: |Z| and clamps.
     var diagnostics: [String] { get }
-    /// Lines on what ranks exchanged.
-    var traffic: [String] { get }
+}
+
+/// What ranks exchange in a step, as a line; nil where nothing moves (S8, T5).
+func traffic(_ c: ModelConfiguration) -> String? {
+    guard c.ranks > 1 else { return nil }
+    var (blocks, elements) = (0, 0)
+    for parameter in c.parameters {
+        blocks += (parameter.count + 7) / 8
+        elements += parameter.count
+    }
+    let legs = 2 * (c.ranks - 1)
+    let bytes =
+        switch c.compression {
+        case .none: 4 * elements
+        case .bf16: 2 * elements
+        case .squinch: 6 * blocks
+        }
+    return
+        "all-reduce   \(legs * bytes) bytes a step over both legs; fp32 would take \(legs * 4 * elements), bf16 \(legs * 2 * elements)"
 }
 
 /// Training with the reference.
@@ -65,8 +82,6 @@ final class ReferenceRun: TrainingRun {
         return last.logSumExp[0].enumerated().map { "layer \($0)      |Z| \($1)" }
             + (last.clampReports.first ?? []).enumerated().map { "layer \($0)      clamp of \($1)" }
     }
-
-    var traffic: [String] { (last?.compression.first).map { ["all-reduce   \($0.traffic)"] } ?? [] }
 }
 
 /// Training with the engine.
@@ -74,9 +89,12 @@ final class EngineRun: TrainingRun {
     private let context: EngineContext
     private let trainer: Trainer
     private var recorder: StepRecorder?
+    private var layers: [LayerDiagnostics] = []
 
     /// - Throws: if the memory that the configuration takes is not there.
-    init(_ configuration: ModelConfiguration, _ context: EngineContext, fingerprints: Bool) throws {
+    init(
+        _ configuration: ModelConfiguration, _ context: EngineContext, fingerprints: Bool, diagnostics: Bool
+    ) throws {
         self.context = context
         let bytes = Trainer.bytes(configuration, threads: context.pool.count)
         let physical = ProcessInfo.processInfo.physicalMemory
@@ -87,6 +105,7 @@ final class EngineRun: TrainingRun {
         }
         trainer = Trainer(configuration, context)
         trainer.initialize()
+        trainer.gathersDiagnostics = diagnostics
         recorder = fingerprints ? StepRecorder(configuration: configuration) : nil
     }
 
@@ -101,12 +120,20 @@ final class EngineRun: TrainingRun {
             recorder == nil
             ? nil : { [self] in recorder?.record($0, $1.elementType, $1.shape, canonical: $1.bytes) }
         let outcome = try trainer.step(step, batch: batch, probe: probe)
+        layers = outcome.layers
         return StepSummary(
             loss: outcome.loss, gradientNorm: outcome.gradientNorm, learningRate: outcome.learningRate)
     }
 
     func loss(_ batch: TrainingBatch) throws -> Float { try trainer.loss(batch) }
 
-    var diagnostics: [String] { [] }
-    var traffic: [String] { [] }
+    var diagnostics: [String] {
+        func short(_ x: Double) -> String { "\((x * 1000).rounded() / 1000)" }
+        return layers.enumerated().map { index, layer in
+            "layer \(index)      |Z| mean \(short(layer.mean)), rms \(short(layer.rootMeanSquare)), max \(short(layer.largest)); bf16 at the largest logit is spaced \(layer.spacing)"
+        }
+            + layers.enumerated().filter { $0.element.clampedValues > 0 }.map { index, layer in
+                "layer \(index)      clamp of \(layer.clampedValues) values: \(layer.clamp.above) clipped above, 0 below, \(layer.clamp.zeroCodes) zero codes, \(layer.clamp.notANumber) NaN"
+            }
+    }
 }
