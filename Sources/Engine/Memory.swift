@@ -59,5 +59,16 @@ public struct EngineTensor {
     }
 }
 
+extension EngineTensor {
+    /// Whether an element is a NaN or infinite.
+    public var holdsNonfinite: Bool {
+        switch kind {
+        case .bf16: bytes.bindMemory(to: UInt16.self).contains { $0 & 0x7F80 == 0x7F80 }
+        case .fp32: bytes.bindMemory(to: UInt32.self).contains { $0 & 0x7F80_0000 == 0x7F80_0000 }
+        case .int8: false
+        }
+    }
+}
+
 /// Is shown every tensor of a step by its name (T2), in execution order.
 public typealias EngineProbe = (_ name: String, _ tensor: EngineTensor) throws -> Void

@@ -6,19 +6,19 @@ final class Model: @unchecked Sendable {
     let configuration: ModelConfiguration
     let context: EngineContext
     let parameters: [ModelConfiguration.Parameter]
-    private let layers: Layers
+    let layers: Layers
     private let block: MemoryBlock
     let buffers: Buffers
     private let frequencies: [Float]
-    private let scale: Float
+    let scale: Float
     private let masks: [MaskBits]
     /// Which of `masks` a layer uses.
     private let maskOfLayer: [Int]
     private let parameterIndex: [String: Int]
-    private let layerParameters: [LayerParameters]
+    let layerParameters: [LayerParameters]
 
     /// Where a layer's parameters stand in the list.
-    private struct LayerParameters {
+    struct LayerParameters {
         let attentionNorm: Int
         let query: Int
         /// nil where the layer uses another's.
@@ -175,7 +175,7 @@ final class Model: @unchecked Sendable {
     }
 
     /// The most sequences that a rank has.
-    private static func largestShare(_ c: ModelConfiguration) -> Int {
+    static func largestShare(_ c: ModelConfiguration) -> Int {
         var largest = 0
         for rank in 0..<c.ranks { largest = max(largest, sequences(c, rank: rank).count) }
         return largest
@@ -308,7 +308,7 @@ final class Model: @unchecked Sendable {
         }
     }
 
-    private func weight(_ index: Int) -> UnsafePointer<UInt16> { UnsafePointer(buffers.parameters[index].rounded) }
+    func weight(_ index: Int) -> UnsafePointer<UInt16> { UnsafePointer(buffers.parameters[index].rounded) }
 
     private func attention(_ sequences: Int) -> AttentionPass {
         let c = configuration
@@ -328,7 +328,7 @@ final class Model: @unchecked Sendable {
             dimension: configuration.headDimension)
     }
 
-    private func clamp(_ limit: Float) -> FeedForwardClamp {
+    func clamp(_ limit: Float) -> FeedForwardClamp {
         let c = configuration
         return FeedForwardClamp(
             kind: c.clamp == .none ? .none : c.int8 ? .int8 : .clamp, limit: limit,
@@ -337,7 +337,7 @@ final class Model: @unchecked Sendable {
     }
 
     /// L of a layer (C1).
-    private func limit(_ layer: Int) throws(EngineError) -> Float {
+    func limit(_ layer: Int) throws(EngineError) -> Float {
         let c = configuration
         var limit = c.clampLimit
         if c.clamp == .dynamic {
@@ -651,7 +651,7 @@ final class Model: @unchecked Sendable {
 
     // MARK: - Pieces
 
-    private func linear(
+    func linear(
         _ x: UnsafePointer<UInt16>, _ index: Int, _ n: Int, _ inputs: Int, _ outputs: Int,
         _ y: UnsafeMutablePointer<UInt16>
     ) {

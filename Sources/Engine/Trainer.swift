@@ -7,7 +7,7 @@ import ModelSpec
 public final class Trainer {
     public let configuration: ModelConfiguration
     let context: EngineContext
-    private let model: Model
+    let model: Model
     private let layers: Layers
     private let parameters: [ModelConfiguration.Parameter]
 
@@ -53,6 +53,12 @@ public final class Trainer {
 
     /// Shows every parameter's state to `body`, in order, and takes over what it changes.
     public func withState(_ body: (ParameterState) throws -> Void) rethrows {
+        try readState(body)
+        model.roundWeights()
+    }
+
+    /// Shows every parameter's state to `body`, in order, which leaves it as it is.
+    public func readState(_ body: (ParameterState) throws -> Void) rethrows {
         for (index, parameter) in parameters.enumerated() {
             let p = model.buffers.parameters[index]
             func buffer(_ pointer: UnsafeMutablePointer<Float>, _ times: Int = 1) -> UnsafeMutableBufferPointer<Float> {
@@ -63,7 +69,6 @@ public final class Trainer {
                     parameter: parameter, weight: buffer(p.weight), first: buffer(p.first), second: buffer(p.second),
                     residual: p.residual.map { buffer($0, configuration.ranks) }))
         }
-        model.roundWeights()
     }
 
     /// Initial weights (T1, G4), moments and residuals +0.
@@ -133,7 +138,33 @@ public final class Trainer {
         return outcome
     }
 
-    /// The mean loss of sequences, nothing else.
+    /// The most sequences that ``loss(_:)`` takes at once.
+    public var sequenceCapacity: Int { Model.largestShare(configuration) }
+
+    /// The name of the first tensor of a step over `batch` that holds a NaN or an infinity, in execution order; nil if none does. Weights stay as
+    /// they are.
+    public func firstNonfinite(_ batch: TrainingBatch) throws -> String? {
+        struct Found: Error { let name: String }
+        do {
+            try check(batch, sequences: configuration.batch)
+            try withPointers(batch) { all in
+                for rank in 0..<configuration.ranks {
+                    let share = all.sequences(
+                        Model.sequences(configuration, rank: rank), length: configuration.sequenceLength,
+                        k: configuration.distillationK)
+                    let probe: EngineProbe = { name, tensor in
+                        guard tensor.holdsNonfinite else { return }
+                        throw Found(name: self.configuration.ranks == 1 ? name : "rank.\(rank).\(name)")
+                    }
+                    let report = try model.forward(share, probe: probe)
+                    try model.backward(share, report, rank: rank, probe: probe)
+                }
+            }
+        } catch let found as Found { return found.name }
+        return nil
+    }
+
+    /// The mean loss of sequences, at most ``sequenceCapacity``; nothing else.
     public func loss(_ batch: TrainingBatch) throws -> Float {
         let length = configuration.sequenceLength
         let sequences = batch.tokens.count / length

@@ -11,6 +11,20 @@ public struct Fingerprint: Sendable, Hashable {
 
     public init() {}
 
+    /// The chain that ended with `hexadecimal`; nil unless it is 64 hex digits.
+    public init?(hexadecimal: String) {
+        let digits = Array(hexadecimal.utf8)
+        guard digits.count == 64 else { return nil }
+        var bytes: [UInt8] = []
+        for index in 0..<32 {
+            guard let byte = UInt8(String(decoding: digits[2 * index..<2 * index + 2], as: UTF8.self), radix: 16) else {
+                return nil
+            }
+            bytes.append(byte)
+        }
+        digest = bytes
+    }
+
     /// Adds a tensor to the chain.
     public mutating func append(_ name: String, _ tensor: Tensor) {
         tensor.canonicalBytes.withUnsafeBytes { append(name, tensor.type, tensor.shape, canonical: $0) }

@@ -118,11 +118,15 @@ package struct TrainingCase {
 public struct StepRecorder: Sendable {
     private let configuration: ModelConfiguration
     /// The chain over everything recorded so far.
-    public private(set) var fingerprint = Fingerprint()
+    public private(set) var fingerprint: Fingerprint
     private(set) var outputs: [NamedTensor] = []
     private(set) var intermediates: [NamedTensor] = []
 
-    public init(configuration: ModelConfiguration) { self.configuration = configuration }
+    /// - Parameter fingerprint: the chain that goes on.
+    public init(configuration: ModelConfiguration, fingerprint: Fingerprint = Fingerprint()) {
+        self.configuration = configuration
+        self.fingerprint = fingerprint
+    }
 
     /// Adds a tensor to the chain, and keeps it where the golden case of the step is being made.
     public mutating func record(_ name: String, _ tensor: Tensor, keeps: Bool = false) {

@@ -9,4 +9,6 @@ public enum RandomStreams {
     public static let gumbel: UInt32 = 2
     /// Stochastic rounding of gradients on their way to another rank (S3, S8), and to bf16 (B1: the high half of a draw).
     public static let rounding: UInt32 = 3
+    /// Text sampled from a model.
+    public static let text: UInt32 = 4
 }

@@ -88,6 +88,18 @@ public struct TrainingCorpus: Sendable {
         self.report = report
     }
 
+    /// Every number that training depends on, in order: what a digest of the data is made of.
+    public var contents: [Int32] {
+        var numbers: [Int32] = []
+        for list in [sequences, heldOut] {
+            numbers.append(Int32(truncatingIfNeeded: list.count))
+            for sequence in list {
+                numbers += sequence.tokens + sequence.targets + sequence.positions + sequence.start + sequence.limit
+            }
+        }
+        return numbers
+    }
+
     /// The sequences of step n from 1: entries (n - 1) B ..< n B of the endless concatenation of epochs.
     public func batch(step: Int, configuration: ModelConfiguration) -> [TrainingSequence] {
         let first = (step - 1) * configuration.batch

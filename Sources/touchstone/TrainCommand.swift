@@ -1,4 +1,5 @@
 import ArgumentParser
+import EngineOperations
 import ExactMath
 import Foundation
 import GoldenIO
@@ -25,7 +26,7 @@ struct Train: AsyncParsableCommand {
             engine and reference, on every instruction set, with any number of threads. --log writes one JSON object a step, with the fingerprint so far, so that two runs that differ can be \
             walked to the first step that does.
 
-            Ctrl-C ends after the step that is under way.
+            Ctrl-C ends after the step that is under way, with a checkpoint where there is a folder for them.
             """)
 
     @Option(name: .long, help: ArgumentHelp("A preset, or a JSON file.", valueName: "name|file"))
@@ -57,6 +58,30 @@ struct Train: AsyncParsableCommand {
     @Option(name: .long, help: "none, bf16 or squinch, in place of the configuration's.")
     var compression: Compression?
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "A folder for checkpoints of the engine: one at the end, and at Ctrl-C. The last two are kept.",
+            valueName: "dir"))
+    var checkpoint: String?
+
+    @Option(name: .long, help: "Also a checkpoint every so many steps.")
+    var checkpointEvery: Int?
+
+    @Flag(name: .long, help: "Go on from the last checkpoint in the folder, bit for bit. --steps is the total.")
+    var resume = false
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp("At the end let the engine's model go on with this text.", valueName: "prompt"))
+    var sample: String?
+
+    @Option(name: .long, help: "Bytes of text to sample; never more than a sequence holds.")
+    var sampleBytes = 200
+
+    @Option(name: .long, help: "The temperature of sampling.")
+    var temperature: Float = 0.8
+
     @Option(name: .long, help: ArgumentHelp("One JSON object a step goes here.", valueName: "file"))
     var log: String?
 
@@ -71,6 +96,16 @@ struct Train: AsyncParsableCommand {
     func validate() throws {
         if let steps, steps < 1 { throw ValidationError("--steps takes 1 or more.") }
         if let ranks, ranks < 1 { throw ValidationError("--ranks takes 1 or more.") }
+        if let checkpointEvery, checkpointEvery < 1 { throw ValidationError("--checkpoint-every takes 1 or more.") }
+        if checkpoint == nil && (resume || checkpointEvery != nil) {
+            throw ValidationError("--resume and --checkpoint-every need --checkpoint DIR.")
+        }
+        if backend == .reference && (checkpoint != nil || sample != nil) {
+            throw ValidationError("Checkpoints and samples are the engine's: leave out --backend reference.")
+        }
+        if sample?.isEmpty == true { throw ValidationError("--sample takes at least one character.") }
+        if sampleBytes < 1 { throw ValidationError("--sample-bytes takes 1 or more.") }
+        if !(temperature > 0 && temperature.isFinite) { throw ValidationError("--temperature takes a number above 0.") }
     }
 
     func run() async throws {
@@ -86,11 +121,15 @@ struct Train: AsyncParsableCommand {
         }
         let corpus = try TrainingCorpus(path: try data ?? DefaultCorpus.path(), sequenceLength: c.sequenceLength)
         let total = steps ?? c.totalSteps
-        let run: any TrainingRun =
-            switch backend {
-            case .engine: try EngineRun(c, engine.context(), fingerprints: fingerprint, diagnostics: diagnostics)
-            case .reference: ReferenceRun(c, arithmetic)
-            }
+        let engineRun =
+            backend == .engine
+            ? try EngineRun(c, engine.context(), fingerprints: fingerprint, diagnostics: diagnostics) : nil
+        let run: any TrainingRun = engineRun ?? ReferenceRun(c, arithmetic)
+        let before = try prepareCheckpoints(engineRun, corpus)
+        guard before < total else {
+            throw CommandError(
+                "the checkpoint is of step \(before) already; --steps is the total, expected more than that")
+        }
         if !quiet {
             print("data         \(corpus.report)")
             let count = c.parameters.reduce(0) { $0 + $1.count }
@@ -105,39 +144,78 @@ struct Train: AsyncParsableCommand {
         let start = monotonicSeconds()
         var first: StepSummary?
         var last: StepSummary?
-        var taken = 0
-        for step in 1...total where !Interruption.isRequested {
+        var taken = before
+        for step in before + 1...total where !Interruption.isRequested {
             let summary = try run.step(step, corpus.trainingBatch(step: step, configuration: c))
             taken = step
             first = first ?? summary
             last = summary
             try writer?.append(entry(step, summary, run.fingerprint))
-            bar.update(UInt64(step), note: "loss \(decimals(summary.loss))")
+            let tokens = Double((step - before) * c.batch * c.sequenceLength) / (monotonicSeconds() - start)
+            bar.update(UInt64(step), note: "loss \(decimals(summary.loss))  \(compact(tokens, "tokens"))/s")
+            if let checkpointEvery, step % checkpointEvery == 0, step < total { try save(engineRun, step, corpus) }
         }
         bar.finish()
         try writer?.finish()
         let seconds = monotonicSeconds() - start
         guard let first, let last else { throw Interrupted() }
+        try save(engineRun, taken, corpus)
 
-        let rate = Double(taken * c.batch * c.sequenceLength) / seconds
-        print("steps        \(taken) in \(duration(seconds)), \(compact(rate, "tokens"))/s")
-        print("loss         \(decimals(first.loss)) at step 1, \(decimals(last.loss)) at step \(taken)")
+        let rate = Double((taken - before) * c.batch * c.sequenceLength) / seconds
+        print("steps        \(taken - before) in \(duration(seconds)), \(compact(rate, "tokens"))/s")
+        print("loss         \(decimals(first.loss)) at step \(before + 1), \(decimals(last.loss)) at step \(taken)")
         if let heldOut = try heldOutLoss(corpus, run) {
             print("held out     \(decimals(heldOut)), byte perplexity \(decimals(CorrectlyRounded.exp(heldOut)))")
         }
         if diagnostics { for line in run.diagnostics { print(line) } }
         if let line = traffic(c) { print(line) }
+        if let sample, let engineRun {
+            let text = try engineRun.text(prompt: sample, bytes: sampleBytes, temperature: temperature)
+            print("sample       \(sample)|\(text)")
+        }
         if let fingerprint = run.fingerprint { print("fingerprint  \(fingerprint)") }
         if taken < total { throw ExitCode(130) }
     }
 
-    /// The mean loss over the held-out sequences; nil if there are none.
+    /// Makes or looks into the folder of checkpoints; the steps that were taken before.
+    private func prepareCheckpoints(_ run: EngineRun?, _ corpus: TrainingCorpus) throws -> Int {
+        guard let checkpoint, let run else { return 0 }
+        try FileManager.default.createDirectory(atPath: checkpoint, withIntermediateDirectories: true)
+        let steps = try Checkpoint.steps(checkpoint)
+        guard resume else {
+            guard steps.isEmpty else {
+                throw CommandError(
+                    "\(checkpoint) has checkpoints already: --resume goes on from them, another folder begins anew")
+            }
+            return 0
+        }
+        guard let last = steps.last else { throw CommandError("\(checkpoint) has no checkpoint to resume from") }
+        return try run.resume(Checkpoint.path(checkpoint, step: last), data: digest(corpus))
+    }
+
+    private func save(_ run: EngineRun?, _ step: Int, _ corpus: TrainingCorpus) throws {
+        guard let checkpoint, let run else { return }
+        try run.save(checkpoint, step: step, data: digest(corpus))
+    }
+
+    /// What names the data: SHA-256 of every number in it.
+    private func digest(_ corpus: TrainingCorpus) -> String {
+        let contents = corpus.contents
+        var fingerprint = Fingerprint()
+        contents.withUnsafeBytes { fingerprint.append("data", .int32, [contents.count], canonical: $0) }
+        return fingerprint.hexadecimal
+    }
+
+    /// The mean loss over the first 64 held-out sequences, a batch at a time; nil if there are none.
     private func heldOutLoss(_ corpus: TrainingCorpus, _ run: any TrainingRun) throws -> Float? {
-        guard !corpus.heldOut.isEmpty else { return nil }
-        var sum: Float = 0
-        let sequences = corpus.heldOut.prefix(64)
-        for sequence in sequences { sum = SoftFloat32.add(sum, try run.loss(TrainingBatch([sequence]))) }
-        return SoftFloat32.divide(sum, SoftFloat32.convert(UInt64(sequences.count)))
+        let sequences = Array(corpus.heldOut.prefix(64))
+        guard !sequences.isEmpty else { return nil }
+        var sum = 0.0
+        for first in stride(from: 0, to: sequences.count, by: run.sequenceCapacity) {
+            let part = Array(sequences[first..<min(first + run.sequenceCapacity, sequences.count)])
+            sum += Double(try run.loss(TrainingBatch(part))) * Double(part.count)
+        }
+        return Float(sum / Double(sequences.count))
     }
 
     private func entry(_ step: Int, _ summary: StepSummary, _ fingerprint: String?) -> JSONValue {

@@ -3,6 +3,7 @@ import EngineOperations
 import Foundation
 import GoldenIO
 import Goldens
+import Kernels
 import ModelSpec
 import Reference
 
@@ -19,8 +20,9 @@ protocol TrainingRun: AnyObject {
     var name: String { get }
     /// Takes step `step` from 1.
     func step(_ step: Int, _ batch: TrainingBatch) throws -> StepSummary
-    /// The mean loss of sequences with the weights as they are.
+    /// The mean loss of sequences with the weights as they are, at most ``sequenceCapacity`` of them.
     func loss(_ batch: TrainingBatch) throws -> Float
+    var sequenceCapacity: Int { get }
     /// The chain so far; nil where none is kept.
     var fingerprint: String? { get }
     /// Lines on the last step: |Z| and clamps.
@@ -61,6 +63,7 @@ final class ReferenceRun: TrainingRun {
         recorder = StepRecorder(configuration: configuration)
     }
 
+    var sequenceCapacity: Int { max(1, configuration.batch / configuration.ranks) }
     var name: String { "reference, \(arithmetic.rawValue) arithmetic" }
     var fingerprint: String? { recorder.fingerprint.hexadecimal }
 
@@ -87,7 +90,7 @@ final class ReferenceRun: TrainingRun {
 /// Training with the engine.
 final class EngineRun: TrainingRun {
     private let context: EngineContext
-    private let trainer: Trainer
+    let trainer: Trainer
     private var recorder: StepRecorder?
     private var layers: [LayerDiagnostics] = []
 
@@ -109,8 +112,11 @@ final class EngineRun: TrainingRun {
         recorder = fingerprints ? StepRecorder(configuration: configuration) : nil
     }
 
+    var sequenceCapacity: Int { trainer.sequenceCapacity }
+
     var name: String {
-        "\(EngineOptions.name(context)), \(compact(Double(Trainer.bytes(trainer.configuration, threads: context.pool.count)), "B"))"
+        let bytes = Trainer.bytes(trainer.configuration, threads: context.pool.count)
+        return "\(EngineOptions.name(context)), \(compact(Double(bytes), "B"))"
     }
 
     var fingerprint: String? { recorder?.fingerprint.hexadecimal }
@@ -119,7 +125,16 @@ final class EngineRun: TrainingRun {
         let probe: EngineProbe? =
             recorder == nil
             ? nil : { [self] in recorder?.record($0, $1.elementType, $1.shape, canonical: $1.bytes) }
-        let outcome = try trainer.step(step, batch: batch, probe: probe)
+        let outcome: Trainer.Outcome
+        do { outcome = try trainer.step(step, batch: batch, probe: probe) } catch {
+            guard let place = try trainer.firstNonfinite(batch) else { throw error }
+            throw CommandError("step \(step): \(error); the first NaN or infinity is in \(place)")
+        }
+        guard outcome.loss.isFinite else {
+            let place = try trainer.firstNonfinite(batch) ?? "the loss"
+            throw CommandError(
+                "step \(step): the loss is \(outcome.loss); the first NaN or infinity is in \(place)")
+        }
         layers = outcome.layers
         return StepSummary(
             loss: outcome.loss, gradientNorm: outcome.gradientNorm, learningRate: outcome.learningRate)
@@ -135,5 +150,46 @@ final class EngineRun: TrainingRun {
             + layers.enumerated().filter { $0.element.clampedValues > 0 }.map { index, layer in
                 "layer \(index)      clamp of \(layer.clampedValues) values: \(layer.clamp.above) clipped above, 0 below, \(layer.clamp.zeroCodes) zero codes, \(layer.clamp.notANumber) NaN"
             }
+    }
+
+    // MARK: - Checkpoints
+
+    /// Goes on from a checkpoint; the steps taken until then.
+    ///
+    /// - Throws: if it is of another configuration or other data.
+    func resume(_ path: String, data: String) throws -> Int {
+        let checkpoint = try Checkpoint(reading: path)
+        guard checkpoint.configuration == trainer.configuration else {
+            throw CommandError("\(path) is of another configuration: give the one that it was written with")
+        }
+        guard checkpoint.data == data else {
+            throw CommandError("\(path) was trained on other data: a run that goes on needs the same text")
+        }
+        checkpoint.restore(trainer)
+        if recorder != nil {
+            guard let text = checkpoint.fingerprint, let chain = Fingerprint(hexadecimal: text) else {
+                throw CommandError("\(path) has no fingerprint to go on with: resume it with --no-fingerprint")
+            }
+            recorder = StepRecorder(configuration: trainer.configuration, fingerprint: chain)
+        }
+        return checkpoint.step
+    }
+
+    /// Writes the state after step `step`, then removes all but the last two.
+    func save(_ folder: String, step: Int, data: String) throws {
+        try Checkpoint(trainer, step: step, fingerprint: fingerprint, data: data)
+            .write(Checkpoint.path(folder, step: step))
+        for old in try Checkpoint.steps(folder).filter({ $0 <= step }).dropLast(2) {
+            try FileManager.default.removeItem(atPath: Checkpoint.path(folder, step: old))
+        }
+    }
+
+    /// Text that the model writes after `prompt`.
+    func text(prompt: String, bytes: Int, temperature: Float) throws -> String {
+        let generator = try Generator(trainer)
+        let random = RandomWords(seed: trainer.configuration.seed, stream: RandomStreams.text, step: 0)
+        let tokens = generator.sample(
+            prompt: prompt.utf8.map(Int32.init), tokens: bytes, temperature: temperature, random: random)
+        return String(decoding: tokens.map { UInt8(clamping: $0) }, as: UTF8.self)
     }
 }
