@@ -97,6 +97,14 @@ final class Model: @unchecked Sendable {
         let counts: UnsafeMutablePointer<ClampCounts>
         let encoded: UnsafeMutablePointer<UInt8>
         let reduced: UnsafeMutablePointer<UInt8>
+        /// A whole batch, of all ranks.
+        let tokens: UnsafeMutablePointer<Int32>
+        let positions: UnsafeMutablePointer<Int32>
+        let start: UnsafeMutablePointer<Int32>
+        let limit: UnsafeMutablePointer<Int32>
+        let targets: UnsafeMutablePointer<Int32>
+        let targetIDs: UnsafeMutablePointer<UInt32>
+        let targetWeights: UnsafeMutablePointer<Float>
 
         init(_ c: ModelConfiguration, threads: Int, _ plan: inout MemoryPlan) {
             let sequences = Model.largestShare(c)
@@ -166,6 +174,14 @@ final class Model: @unchecked Sendable {
             let blocks = c.compression == .squinch ? 6 * ((largestParameter + 7) / 8) : 0
             encoded = plan.take(UInt8.self, c.ranks * blocks)
             reduced = plan.take(UInt8.self, blocks)
+            let all = c.batch * c.sequenceLength
+            tokens = plan.take(Int32.self, all)
+            positions = plan.take(Int32.self, all)
+            start = plan.take(Int32.self, all)
+            limit = plan.take(Int32.self, all)
+            targets = plan.take(Int32.self, all)
+            targetIDs = plan.take(UInt32.self, all * c.distillationK)
+            targetWeights = plan.floats(all * c.distillationK)
         }
     }
 
@@ -252,6 +268,39 @@ final class Model: @unchecked Sendable {
 
     // MARK: - One rank's pass
 
+    /// Takes a batch over, whose sizes were checked.
+    func load(_ batch: TrainingBatch) {
+        func copy<Element>(_ list: [Element], _ target: UnsafeMutablePointer<Element>) {
+            list.withUnsafeBufferPointer { source in
+                if let first = source.baseAddress { target.update(from: first, count: source.count) }
+            }
+        }
+        copy(batch.tokens, buffers.tokens)
+        copy(batch.positions, buffers.positions)
+        copy(batch.visibilityStart, buffers.start)
+        copy(batch.visibilityLimit, buffers.limit)
+        switch batch.targets {
+        case .tokens(let targets): copy(targets, buffers.targets)
+        case .sparse(let ids, let weights):
+            copy(ids, buffers.targetIDs)
+            copy(weights, buffers.targetWeights)
+        }
+    }
+
+    /// Sequences of the batch that was loaded.
+    func batch(_ range: Range<Int>) -> Batch {
+        let c = configuration
+        let at = range.lowerBound * c.sequenceLength
+        let targets: Targets =
+            c.distillationK == 0
+            ? .tokens(buffers.targets + at)
+            : .sparse(
+                ids: buffers.targetIDs + at * c.distillationK, weights: buffers.targetWeights + at * c.distillationK)
+        return Batch(
+            sequences: range.count, tokens: buffers.tokens + at, positions: buffers.positions + at,
+            start: buffers.start + at, limit: buffers.limit + at, targets: targets)
+    }
+
     /// The batch's tensors by address.
     struct Batch {
         let sequences: Int
@@ -337,7 +386,7 @@ final class Model: @unchecked Sendable {
     }
 
     /// L of a layer (C1).
-    func limit(_ layer: Int) throws(EngineError) -> Float {
+    func limit(_ layer: Int) throws -> Float {
         let c = configuration
         var limit = c.clampLimit
         if c.clamp == .dynamic {

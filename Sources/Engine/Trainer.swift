@@ -114,17 +114,15 @@ public final class Trainer {
         var outcome = Outcome()
         try check(batch, sequences: c.batch)
         var losses: [Float] = []
-        try withPointers(batch) { all in
-            for rank in 0..<c.ranks {
-                let share = all.sequences(
-                    Model.sequences(c, rank: rank), length: c.sequenceLength, k: c.distillationK)
-                let rankProbe: EngineProbe? =
-                    c.ranks == 1 ? probe : probe.map { probe in { try probe("rank.\(rank).\($0)", $1) } }
-                let report = try model.forward(share, probe: rankProbe)
-                if gathersDiagnostics && rank == 0 { outcome.layers = model.diagnostics(sequences: share.sequences) }
-                try model.backward(share, report, rank: rank, probe: rankProbe)
-                losses.append(report.loss)
-            }
+        model.load(batch)
+        for rank in 0..<c.ranks {
+            let share = model.batch(Model.sequences(c, rank: rank))
+            let rankProbe: EngineProbe? =
+                c.ranks == 1 ? probe : probe.map { probe in { try probe("rank.\(rank).\($0)", $1) } }
+            let report = try model.forward(share, probe: rankProbe)
+            if gathersDiagnostics && rank == 0 { outcome.layers = model.diagnostics(sequences: share.sequences) }
+            try model.backward(share, report, rank: rank, probe: rankProbe)
+            losses.append(report.loss)
         }
         outcome.loss = losses[0]
         if c.ranks > 1 {
@@ -145,22 +143,20 @@ public final class Trainer {
     /// they are.
     public func firstNonfinite(_ batch: TrainingBatch) throws -> String? {
         struct Found: Error { let name: String }
-        do {
-            try check(batch, sequences: configuration.batch)
-            try withPointers(batch) { all in
-                for rank in 0..<configuration.ranks {
-                    let share = all.sequences(
-                        Model.sequences(configuration, rank: rank), length: configuration.sequenceLength,
-                        k: configuration.distillationK)
-                    let probe: EngineProbe = { name, tensor in
-                        guard tensor.holdsNonfinite else { return }
-                        throw Found(name: self.configuration.ranks == 1 ? name : "rank.\(rank).\(name)")
-                    }
-                    let report = try model.forward(share, probe: probe)
-                    try model.backward(share, report, rank: rank, probe: probe)
-                }
+        let c = configuration
+        try check(batch, sequences: c.batch)
+        model.load(batch)
+        for rank in 0..<c.ranks {
+            let share = model.batch(Model.sequences(c, rank: rank))
+            let probe: EngineProbe = { name, tensor in
+                guard tensor.holdsNonfinite else { return }
+                throw Found(name: c.ranks == 1 ? name : "rank.\(rank).\(name)")
             }
-        } catch let found as Found { return found.name }
+            do {
+                let report = try model.forward(share, probe: probe)
+                try model.backward(share, report, rank: rank, probe: probe)
+            } catch let found as Found { return found.name }
+        }
         return nil
     }
 
@@ -168,60 +164,12 @@ public final class Trainer {
     public func loss(_ batch: TrainingBatch) throws -> Float {
         let length = configuration.sequenceLength
         let sequences = batch.tokens.count / length
+        guard sequences <= sequenceCapacity else {
+            throw EngineError("tokens", "\(sequences) sequences, expected at most \(sequenceCapacity)")
+        }
         try check(batch, sequences: sequences)
-        var loss: Float = 0
-        try withPointers(batch) { all in
-            let share = all.sequences(0..<sequences, length: length, k: configuration.distillationK)
-            loss = try model.forward(share, probe: nil).loss
-        }
-        return loss
-    }
-
-    private struct BatchPointers {
-        let tokens: UnsafePointer<Int32>
-        let positions: UnsafePointer<Int32>
-        let start: UnsafePointer<Int32>
-        let limit: UnsafePointer<Int32>
-        let targets: Model.Targets
-
-        func sequences(_ range: Range<Int>, length: Int, k: Int) -> Model.Batch {
-            let at = range.lowerBound * length
-            let part: Model.Targets =
-                switch targets {
-                case .tokens(let tokens): .tokens(tokens + at)
-                case .sparse(let ids, let weights): .sparse(ids: ids + at * k, weights: weights + at * k)
-                }
-            return Model.Batch(
-                sequences: range.count, tokens: tokens + at, positions: positions + at, start: start + at,
-                limit: limit + at, targets: part)
-        }
-    }
-
-    private func withPointers(_ batch: TrainingBatch, _ body: (BatchPointers) throws -> Void) rethrows {
-        try batch.tokens.withUnsafeBufferPointer { tokens in
-            try batch.positions.withUnsafeBufferPointer { positions in
-                try batch.visibilityStart.withUnsafeBufferPointer { start in
-                    try batch.visibilityLimit.withUnsafeBufferPointer { limit in
-                        func run(_ targets: Model.Targets) throws {
-                            try body(
-                                BatchPointers(
-                                    tokens: tokens.baseAddress!, positions: positions.baseAddress!,
-                                    start: start.baseAddress!, limit: limit.baseAddress!, targets: targets))
-                        }
-                        switch batch.targets {
-                        case .tokens(let targets):
-                            try targets.withUnsafeBufferPointer { try run(.tokens($0.baseAddress!)) }
-                        case .sparse(let ids, let weights):
-                            try ids.withUnsafeBufferPointer { ids in
-                                try weights.withUnsafeBufferPointer { weights in
-                                    try run(.sparse(ids: ids.baseAddress!, weights: weights.baseAddress!))
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-        }
+        model.load(batch)
+        return try model.forward(model.batch(0..<sequences), probe: nil).loss
     }
 
     /// What a kernel would read or write out of bounds is refused here.
