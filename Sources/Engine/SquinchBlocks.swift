@@ -41,7 +41,8 @@ public struct SquinchBlocks: Sendable {
     public static func blocks(_ n: Int) -> Int { (n + 7) / 8 }
 
     /// The first element that is refused (S6): a NaN, or an infinity unless it is saturated.
-    public static func firstRefused(_ x: UnsafePointer<Float>, _ n: Int, saturates: Bool) -> Int? {
+    public func firstRefused(_ x: UnsafePointer<Float>, _ n: Int, saturates: Bool) -> Int? {
+        if context.kernels.squinch.isFinite(x, n) { return nil }
         for i in 0..<n {
             let magnitude = x[i].bitPattern & 0x7FFF_FFFF
             if magnitude > 0x7F80_0000 || (magnitude == 0x7F80_0000 && !saturates) { return i }
@@ -57,7 +58,20 @@ public struct SquinchBlocks: Sendable {
         let total = CountsOfThreads(context.pool.count)
         context.pool.run { thread, count in
             var counts = Counts()
-            for block in WorkerPool.part(thread, of: count, Self.blocks(n)) {
+            var part = WorkerPool.part(thread, of: count, Self.blocks(n), unit: 2)
+            if variant != .stochastic15 {
+                // Whole pairs of blocks by the kernel.
+                let whole = min(part.upperBound, n / 8)
+                let pairs = max(0, whole - part.lowerBound) / 2
+                let found = context.kernels.squinch.encode(
+                    x + 8 * part.lowerBound, bytes + 6 * part.lowerBound, pairs, variant == .floor16)
+                counts.blocks += 2 * pairs
+                counts.zeroBlocks += found.zero
+                counts.clippedBelow += found.below
+                counts.clippedAbove += found.above
+                part = part.lowerBound + 2 * pairs..<part.upperBound
+            }
+            for block in part {
                 encodeBlock(
                     x + 8 * block, min(8, n - 8 * block), into: bytes + 6 * block, counts: &counts
                 ) { word(8 * block + $0) }
@@ -118,8 +132,13 @@ public struct SquinchBlocks: Sendable {
 
     /// n values.
     public func decode(_ bytes: UnsafePointer<UInt8>, _ n: Int, into x: UnsafeMutablePointer<Float>) {
-        context.parallel(Self.blocks(n)) { part in
-            for block in part { decodeBlock(bytes + 6 * block, min(8, n - 8 * block), into: x + 8 * block) }
+        context.parallel(Self.blocks(n), unit: 2) { part in
+            let pairs = max(0, min(part.upperBound, n / 8) - part.lowerBound) / 2
+            context.kernels.squinch.decode(
+                bytes + 6 * part.lowerBound, x + 8 * part.lowerBound, pairs, variant == .floor16)
+            for block in part.lowerBound + 2 * pairs..<part.upperBound {
+                decodeBlock(bytes + 6 * block, min(8, n - 8 * block), into: x + 8 * block)
+            }
         }
     }
 

@@ -240,7 +240,7 @@ public final class Trainer {
                     rows.add(g + at, residual + (rank * n + at), g + at, part.count)
                 }
             }
-            if let first = SquinchBlocks.firstRefused(g, n, saturates: false) {
+            if let first = codec.firstRefused(g, n, saturates: false) {
                 let what = p.residual == nil ? "the gradient" : "gradient plus residual"
                 throw EngineError(
                     "gradient.\(parameters[index].name)",

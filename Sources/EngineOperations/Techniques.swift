@@ -299,7 +299,7 @@ private func requireRanks(_ ranks: Int) throws(OperationError) {
 private func encoded(
     _ context: EngineContext, _ variant: SquinchVariant, _ x: [Float], _ random: [UInt32], saturates: Bool
 ) throws -> [UInt8] {
-    if let first = withPointer(x, { SquinchBlocks.firstRefused($0, x.count, saturates: saturates) }) {
+    if let first = withPointer(x, { SquinchBlocks(context, variant).firstRefused($0, x.count, saturates: saturates) }) {
         throw OperationError(.value, "\(x[first]) at index \(first), where a finite value was expected")
     }
     return filled(6 * SquinchBlocks.blocks(x.count), UInt8(0)) { bytes in

@@ -12,12 +12,13 @@ public final class KernelSet: Sendable {
     public let multiply: Multiply
     public let rows: RowKernels
     public let math: MathKernels
+    public let squinch: SquinchKernels
     /// The machine's limit: `n` rounds of the tile's multiply-adds on registers alone; returns their floating-point operations.
     public let peak: @Sendable (_ n: Int) -> Int
 
     public init(
         name: String, tileRows: Int, tileColumns: Int, pack: Packing, multiply: @escaping Multiply, rows: RowKernels,
-        math: MathKernels, peak: @escaping @Sendable (Int) -> Int
+        math: MathKernels, squinch: SquinchKernels, peak: @escaping @Sendable (Int) -> Int
     ) {
         self.name = name
         self.tileRows = tileRows
@@ -26,6 +27,7 @@ public final class KernelSet: Sendable {
         self.multiply = multiply
         self.rows = rows
         self.math = math
+        self.squinch = squinch
         self.peak = peak
     }
 

@@ -77,3 +77,71 @@ public enum SquinchCode {
         return UInt8(low)
     }
 }
+
+/// Squinch's tables by address, for kernels (S2).
+public final class SquinchTables: @unchecked Sendable {
+    /// M[q], and 256 / M[q] to a few units: where a search for a code begins.
+    public let scales: UnsafePointer<Float>
+    public let inverses: UnsafePointer<Float>
+    /// T[1] ... T[255], then infinities.
+    public let thresholds: UnsafePointer<Float>
+    /// How many thresholds lie below the least number of each binary32 exponent.
+    public let firstOfExponent: UnsafePointer<UInt8>
+    /// Decoded magnitudes of round15, 16 q + code.
+    public let round15: UnsafePointer<Float>
+
+    public static let shared = SquinchTables()
+
+    private init() {
+        func table<Element>(_ list: [Element]) -> UnsafePointer<Element> {
+            let memory = UnsafeMutablePointer<Element>.allocate(capacity: list.count)
+            memory.initialize(from: list, count: list.count)
+            return UnsafePointer(memory)
+        }
+        scales = table(SquinchCode.scales)
+        inverses = table(SquinchCode.scales.map { 256 / $0 })
+        thresholds = table(SquinchCode.thresholds + [Float](repeating: .infinity, count: 8))
+        firstOfExponent = table(
+            (0..<256).map { exponent in
+                SquinchCode.scaleByte(Float(bitPattern: UInt32(min(exponent, 254)) << 23))
+            })
+        round15 = table(SquinchCode.round15Magnitudes)
+    }
+
+    /// The number of thresholds that m, not NaN, reaches.
+    @inline(__always)
+    public func scaleByte(_ m: Float) -> Int {
+        // 6 ln 2 is 4.2: a binade holds at most five thresholds. An infinity reaches every one, the made-up ones too.
+        let first = Int(firstOfExponent[Int(m.bitPattern >> 23)])
+        let t = thresholds + first
+        var q = first
+        for i in 0..<5 { q &+= t[i] <= m ? 1 : 0 }
+        return q < 255 ? q : 255
+    }
+}
+
+/// Squinch over whole pairs of blocks: sixteen values a step.
+public final class SquinchKernels: Sendable {
+    /// What the scales did to the blocks (S9): zero blocks, clipped below, clipped above.
+    public typealias Counts = (zero: Int, below: Int, above: Int)
+    /// 2 n blocks of `floor16` or `round15`; no value is NaN.
+    public let encode:
+        @Sendable (
+            _ x: UnsafePointer<Float>, _ bytes: UnsafeMutablePointer<UInt8>, _ n: Int, _ isFloor: Bool
+        ) -> Counts
+    /// 2 n blocks.
+    public let decode:
+        @Sendable (_ bytes: UnsafePointer<UInt8>, _ x: UnsafeMutablePointer<Float>, _ n: Int, _ isFloor: Bool) -> Void
+    /// Whether all of n values are finite.
+    public let isFinite: @Sendable (_ x: UnsafePointer<Float>, _ n: Int) -> Bool
+
+    public init(
+        encode: @escaping @Sendable (UnsafePointer<Float>, UnsafeMutablePointer<UInt8>, Int, Bool) -> Counts,
+        decode: @escaping @Sendable (UnsafePointer<UInt8>, UnsafeMutablePointer<Float>, Int, Bool) -> Void,
+        isFinite: @escaping @Sendable (UnsafePointer<Float>, Int) -> Bool
+    ) {
+        self.encode = encode
+        self.decode = decode
+        self.isFinite = isFinite
+    }
+}

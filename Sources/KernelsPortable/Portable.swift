@@ -4,5 +4,7 @@ import Kernels
 public enum Portable {
     public static let kernels = KernelSet(
         name: "portable", tileRows: Product.tileRows, tileColumns: Product.tileColumns, pack: Packing.packing,
-        multiply: { Product.multiply($0) }, rows: Rows.kernels, math: VectorMath.kernels, peak: { Product.peak($0) })
+        multiply: { Product.multiply($0) }, rows: Rows.kernels, math: VectorMath.kernels,
+        squinch: SquinchVectors.kernels,
+        peak: { Product.peak($0) })
 }

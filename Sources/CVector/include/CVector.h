@@ -207,6 +207,76 @@ TOUCHSTONE_INLINE ts_float16 ts_fma_flush(ts_float16 x, ts_float16 y, ts_float16
 TOUCHSTONE_INLINE ts_float16 ts_fma_flush(ts_float16 x, ts_float16 y, ts_float16 z) { return ts_fma(x, y, z); }
 #endif
 
+// --- Squinch ----------------------------------------------------------------------------------------------------------------
+
+// The largest of eight magnitudes without NaN: their bits are in the same order.
+TOUCHSTONE_INLINE float ts_max8(ts_float8 v) {
+    return __builtin_bit_cast(float, __builtin_reduce_max(__builtin_bit_cast(ts_int8, v)));
+}
+TOUCHSTONE_INLINE float ts_max_low(ts_float16 v) { return ts_max8(v.lo); }
+TOUCHSTONE_INLINE float ts_max_high(ts_float16 v) { return ts_max8(v.hi); }
+TOUCHSTONE_INLINE ts_float16 ts_halves(float low, float high) {
+    ts_float16 r;
+    r.lo = (ts_float8)low;
+    r.hi = (ts_float8)high;
+    return r;
+}
+TOUCHSTONE_INLINE ts_int16 ts_sign(ts_float16 v) { return __builtin_bit_cast(ts_int16, v) >> 31; }
+TOUCHSTONE_INLINE ts_float16 ts_with_sign(ts_float16 v, ts_int16 isNegative) {
+    return __builtin_bit_cast(ts_float16, __builtin_bit_cast(ts_uint16, v) ^ ((ts_uint16)isNegative & 0x80000000));
+}
+// Toward zero, 0 <= v < 2^31.
+TOUCHSTONE_INLINE ts_float16 ts_truncate(ts_float16 v) {
+    return __builtin_convertvector(__builtin_convertvector(v, ts_int16), ts_float16);
+}
+TOUCHSTONE_INLINE ts_int16 ts_to_int(ts_float16 v) { return __builtin_convertvector(v, ts_int16); }
+TOUCHSTONE_INLINE ts_float16 ts_from_int(ts_int16 v) { return __builtin_convertvector(v, ts_float16); }
+typedef uint32_t ts_uint8 __attribute__((ext_vector_type(8)));
+TOUCHSTONE_INLINE uint32_t ts_nibbles8(ts_int8 v) {
+    const ts_uint8 places = {0, 4, 8, 12, 16, 20, 24, 28};
+    return __builtin_reduce_or(__builtin_bit_cast(ts_uint8, v) << places);
+}
+TOUCHSTONE_INLINE uint32_t ts_nibbles_low(ts_int16 v) { return ts_nibbles8(v.lo); }
+TOUCHSTONE_INLINE uint32_t ts_nibbles_high(ts_int16 v) { return ts_nibbles8(v.hi); }
+TOUCHSTONE_INLINE ts_int16 ts_spread_nibbles(uint32_t low, uint32_t high) {
+    const ts_uint8 places = {0, 4, 8, 12, 16, 20, 24, 28};
+    ts_int16 r;
+    r.lo = __builtin_bit_cast(ts_int8, ((ts_uint8)low >> places) & 15);
+    r.hi = __builtin_bit_cast(ts_int8, ((ts_uint8)high >> places) & 15);
+    return r;
+}
+TOUCHSTONE_INLINE void ts_store_uint32(uint8_t *p, uint32_t v) { __builtin_memcpy(p, &v, sizeof v); }
+TOUCHSTONE_INLINE uint32_t ts_load_uint32(const uint8_t *p) {
+    uint32_t v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+}
+// The largest k <= 15 with (2k - 1)^2 M <= 900 |x|, or 0: products of 34 bits, exact in binary64.
+TOUCHSTONE_INLINE ts_long8 ts_round15_half(ts_float8 x, ts_float8 scale) {
+    ts_double8 v = __builtin_convertvector(x, ts_double8);
+    ts_double8 m = __builtin_convertvector(scale, ts_double8);
+    ts_double8 limit = v * 900;
+    // An infinite or clipped value would leave the range of integers.
+    ts_double8 ratio = v / m;
+    ratio = __builtin_bit_cast(ts_double8,
+        (__builtin_bit_cast(ts_long8, ratio) & (ts_long8)(ratio < 2)) | (__builtin_bit_cast(ts_long8, (ts_double8)2.0) & ~(ts_long8)(ratio < 2)));
+    ts_double8 t = __builtin_elementwise_sqrt(ratio) * 15 + 0.5;
+    ts_double8 k = __builtin_convertvector(__builtin_convertvector(t, ts_int8), ts_double8);
+    k = __builtin_bit_cast(ts_double8,
+        (__builtin_bit_cast(ts_long8, k) & (ts_long8)(k < 15)) | (__builtin_bit_cast(ts_long8, (ts_double8)15.0) & ~(ts_long8)(k < 15)));
+    ts_double8 up = (2 * k + 1) * (2 * k + 1) * m;
+    ts_long8 isUp = (ts_long8)(up <= limit) & (ts_long8)(k < 15);
+    ts_double8 down = (2 * k - 1) * (2 * k - 1) * m;
+    ts_long8 isDown = (ts_long8)(down > limit) & (ts_long8)(k > 0);
+    return __builtin_convertvector(k, ts_long8) - isUp + isDown;
+}
+TOUCHSTONE_INLINE ts_int16 ts_round15_codes(ts_float16 x, ts_float16 scale) {
+    ts_int16 r;
+    r.lo = __builtin_convertvector(ts_round15_half(x.lo, scale.lo), ts_int8);
+    r.hi = __builtin_convertvector(ts_round15_half(x.hi, scale.hi), ts_int8);
+    return r;
+}
+
 // --- Flush mode (F3) --------------------------------------------------------------------------------------------------------
 
 // Sets DAZ and FTZ where the instruction of ts_fma_flush needs them; returns what ts_restore_flush restores.
@@ -263,8 +333,14 @@ TOUCHSTONE_INLINE ts_double8 ts_convert_high(ts_int16 v) { return __builtin_conv
 TOUCHSTONE_INLINE int ts_any8(ts_long8 mask) { return __builtin_reduce_or(mask) != 0; }
 // A bit a lane.
 TOUCHSTONE_INLINE unsigned ts_lane_bits(ts_int16 mask) {
+#if defined(__AVX512F__)
+    return (unsigned)_mm512_movepi32_mask((__m512i)mask);
+#elif defined(__AVX2__)
+    return (unsigned)_mm256_movemask_ps((__m256)mask.lo) | (unsigned)_mm256_movemask_ps((__m256)mask.hi) << 8;
+#else
     const ts_int16 bit = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
     return (unsigned)__builtin_reduce_or(mask & bit);
+#endif
 }
 TOUCHSTONE_INLINE ts_int16 ts_lanes(unsigned bits) {
     const ts_int16 bit = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
