@@ -81,7 +81,7 @@ let package = Package(
         .target(
             name: "Checker",
             dependencies: [
-                "Goldens", "GoldenIO", "JSON", "ModelSpec", "Platform",
+                "BFloat16", "ExactMath", "Goldens", "GoldenIO", "JSON", "ModelSpec", "Platform", "Reference",
                 .product(name: "Subprocess", package: "swift-subprocess"),
             ],
             swiftSettings: strict),

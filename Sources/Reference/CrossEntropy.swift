@@ -14,6 +14,15 @@ public enum CrossEntropy {
         public let count: Int
         /// fl(lane16x4096 of the losses * RNE32(1/count)); +0 if count is 0.
         public let loss: Float
+
+        public init(maximum: [Float], sum: [Float], z: [Float], losses: [Float], count: Int, loss: Float) {
+            self.maximum = maximum
+            self.sum = sum
+            self.z = z
+            self.losses = losses
+            self.count = count
+            self.loss = loss
+        }
     }
 
     /// A target that is neither -1 nor in 0 ..< V.
@@ -71,6 +80,16 @@ public enum CrossEntropy {
             }
         }
         return gradient
+    }
+
+    /// The mean loss of rows whose Z is known: fl(Z - s_target) of each, +0 without a target, and their mean (T2).
+    public static func meanLoss(z: [Float], logits: [Float], targets: [Int32], vocabulary: Int) -> Float {
+        precondition(z.count == targets.count && logits.count == z.count * vocabulary)
+        let losses = targets.indices.map { row in
+            targets[row] < 0
+                ? 0 : SoftFloat32.subtract(z[row], logits[row * vocabulary + Int(targets[row])])
+        }
+        return meanLoss(losses, count: targets.count { $0 >= 0 })
     }
 
     /// T2: the losses' lane16x4096 sum times RNE32(1/count).

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Checker
 import EngineOperations
 import ExactMath
 import Foundation
@@ -52,6 +53,13 @@ struct Train: AsyncParsableCommand {
         help: "Hash every tensor of every step of the engine (T6). The reference always does.")
     var fingerprint = true
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Sampled lockstep: the reference recomputes this many elements of every tensor of each step from the engine's own inputs; a difference ends the run with exit code 1.",
+            valueName: "n"))
+    var verify: Int?
+
     @Option(name: .long, help: "Simulated data-parallel ranks, in place of the configuration's.")
     var ranks: Int?
 
@@ -94,6 +102,10 @@ struct Train: AsyncParsableCommand {
     enum Backend: String, ExpressibleByArgument, CaseIterable { case engine, reference }
 
     func validate() throws {
+        if let verify, verify < 1 { throw ValidationError("--verify takes 1 or more.") }
+        if verify != nil && backend == .reference {
+            throw ValidationError("--verify compares the engine with the reference: leave out --backend reference.")
+        }
         if let steps, steps < 1 { throw ValidationError("--steps takes 1 or more.") }
         if let ranks, ranks < 1 { throw ValidationError("--ranks takes 1 or more.") }
         if let checkpointEvery, checkpointEvery < 1 { throw ValidationError("--checkpoint-every takes 1 or more.") }
@@ -130,6 +142,7 @@ struct Train: AsyncParsableCommand {
             throw CommandError(
                 "the checkpoint is of step \(before) already; --steps is the total, expected more than that")
         }
+        if let verify { engineRun?.verify(samples: verify) }
         if !quiet {
             print("data         \(corpus.report)")
             let count = c.parameters.reduce(0) { $0 + $1.count }
@@ -146,7 +159,14 @@ struct Train: AsyncParsableCommand {
         var last: StepSummary?
         var taken = before
         for step in before + 1...total where !Interruption.isRequested {
-            let summary = try run.step(step, corpus.trainingBatch(step: step, configuration: c))
+            let summary: StepSummary
+            do { summary = try run.step(step, corpus.trainingBatch(step: step, configuration: c)) } catch let difference
+                as StepVerifier.Difference
+            {
+                bar.finish()
+                print("NOT BIT-EXACT  \(difference)")
+                throw ExitCode(1)
+            }
             taken = step
             first = first ?? summary
             last = summary
@@ -167,6 +187,7 @@ struct Train: AsyncParsableCommand {
         if let heldOut = try heldOutLoss(corpus, run) {
             print("held out     \(decimals(heldOut)), byte perplexity \(decimals(CorrectlyRounded.exp(heldOut)))")
         }
+        if let verifier = engineRun?.verifier { print("verified     \(verifier.summary)") }
         if diagnostics { for line in run.diagnostics { print(line) } }
         if let line = traffic(c) { print(line) }
         if let sample, let engineRun {

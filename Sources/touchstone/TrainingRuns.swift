@@ -1,3 +1,5 @@
+import BFloat16
+import Checker
 import Engine
 import EngineOperations
 import Foundation
@@ -92,6 +94,7 @@ final class EngineRun: TrainingRun {
     private let context: EngineContext
     let trainer: Trainer
     private var recorder: StepRecorder?
+    private(set) var verifier: StepVerifier?
     private var layers: [LayerDiagnostics] = []
 
     /// - Throws: if the memory that the configuration takes is not there.
@@ -121,12 +124,32 @@ final class EngineRun: TrainingRun {
 
     var fingerprint: String? { recorder?.fingerprint.hexadecimal }
 
+    /// From now on the reference recomputes `samples` elements of every tensor.
+    func verify(samples: Int) {
+        var state = TrainingState(weights: [], firstMoments: [], secondMoments: [])
+        trainer.readState { parameter in
+            state.weights.append(Array(parameter.weight))
+            state.firstMoments.append(Array(parameter.first))
+            state.secondMoments.append(Array(parameter.second))
+            if let residual = parameter.residual { state.residuals.append(Array(residual)) }
+        }
+        verifier = StepVerifier(
+            trainer.configuration, state: state, samples: samples, seed: trainer.configuration.seed)
+    }
+
     func step(_ step: Int, _ batch: TrainingBatch) throws -> StepSummary {
+        try verifier?.begin(step, batch)
         let probe: EngineProbe? =
-            recorder == nil
-            ? nil : { [self] in recorder?.record($0, $1.elementType, $1.shape, canonical: $1.bytes) }
+            recorder == nil && verifier == nil
+            ? nil
+            : { [self] name, tensor in
+                recorder?.record(name, tensor.elementType, tensor.shape, canonical: tensor.bytes)
+                try verifier?.check(name, StepTensor(tensor))
+            }
         let outcome: Trainer.Outcome
-        do { outcome = try trainer.step(step, batch: batch, probe: probe) } catch {
+        do { outcome = try trainer.step(step, batch: batch, probe: probe) } catch let difference
+            as StepVerifier.Difference
+        { throw difference } catch {
             guard let place = try trainer.firstNonfinite(batch) else { throw error }
             throw CommandError("step \(step): \(error); the first NaN or infinity is in \(place)")
         }
@@ -191,5 +214,16 @@ final class EngineRun: TrainingRun {
         let tokens = generator.sample(
             prompt: prompt.utf8.map(Int32.init), tokens: bytes, temperature: temperature, random: random)
         return String(decoding: tokens.map { UInt8(clamping: $0) }, as: UTF8.self)
+    }
+}
+
+extension StepTensor {
+    /// A copy of a tensor of the engine.
+    init(_ tensor: EngineTensor) {
+        switch tensor.kind {
+        case .bf16: self.init(Array(tensor.bytes.bindMemory(to: BFloat16.self)), tensor.shape)
+        case .fp32: self.init(Array(tensor.bytes.bindMemory(to: Float.self)), tensor.shape)
+        case .int8: self.init(Array(tensor.bytes.bindMemory(to: Int8.self)), tensor.shape)
+        }
     }
 }
