@@ -112,7 +112,8 @@ let package = Package(
         .testTarget(
             name: "EngineTests",
             dependencies: [
-                "BFloat16", "Engine", "EngineOperations", "ExactMath", "GoldenIO", "Goldens", "Kernels", "ModelSpec",
+                "BFloat16", "Checker", "Engine", "EngineOperations", "ExactMath", "GoldenIO", "Goldens", "Kernels",
+                "ModelSpec",
                 "Reference", "TrainingData",
             ], swiftSettings: strict),
         .testTarget(

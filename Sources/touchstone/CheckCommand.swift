@@ -30,26 +30,13 @@ struct Check: AsyncParsableCommand {
         Interruption.watch()
         let context = engine.context()
         let catalog = EngineCatalog(context)
-        let known = Set(EngineCatalog.names)
         var result = Report(subject: EngineOptions.name(context))
         let options = JudgingOptions(policy: .exact, cases: Set(cases))
         let paths = try goldenPaths(goldens, suites: suite.map(\.rawValue))
         let bar = ProgressBar("check", total: UInt64(paths.count), unit: "files", quiet: report.quiet)
         var missing: Set<String> = []
         for (index, path) in paths.enumerated() {
-            let file = try GoldenFile(reading: path)
-            for name in file.caseNames where options.cases.isEmpty || options.cases.contains(name) {
-                try Interruption.check()
-                let golden = try file.readCase(name)
-                guard known.contains(golden.op) else {
-                    missing.insert(golden.op)
-                    continue
-                }
-                result.append(
-                    Judge.judge(
-                        try catalog.evaluate(golden), against: golden, suite: file.header.suite, file: path,
-                        options: options))
-            }
+            missing.formUnion(try catalog.check(path, options, into: &result))
             bar.update(UInt64(index + 1))
         }
         bar.finish()
@@ -80,4 +67,28 @@ func goldenPaths(_ goldens: String, suites: [String]) throws -> [String] {
             )
         }
         .map { "\(goldens)/\($0.path)" }
+}
+
+extension EngineCatalog {
+    /// Judges the engine's answers to a golden file's cases; operations that the engine does not have.
+    @discardableResult
+    func check(_ path: String, _ options: JudgingOptions = JudgingOptions(policy: .exact), into report: inout Report)
+        throws -> Set<String>
+    {
+        let known = Set(Self.names)
+        var missing: Set<String> = []
+        let file = try GoldenFile(reading: path)
+        for name in file.caseNames where options.cases.isEmpty || options.cases.contains(name) {
+            try Interruption.check()
+            let golden = try file.readCase(name)
+            guard known.contains(golden.op) else {
+                missing.insert(golden.op)
+                continue
+            }
+            report.append(
+                Judge.judge(
+                    try evaluate(golden), against: golden, suite: file.header.suite, file: path, options: options))
+        }
+        return missing
+    }
 }

@@ -1,5 +1,7 @@
 import ArgumentParser
 import Checker
+import Engine
+import EngineOperations
 import Foundation
 import GoldenIO
 import Goldens
@@ -8,10 +10,12 @@ import Platform
 
 struct Demo: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Show what this does, in a few seconds.",
+        abstract: "Show what this does, in about a minute.",
         discussion: """
-            Generates the quick goldens into a fresh folder, compares them with the shipped ones, judges the reference through the same door as \
-            any other implementation, judges a deliberately wrong one, and shows how its failure reads. Run it in the package's folder.
+            Generates the quick goldens into a fresh folder and compares them with the shipped ones; has the engine answer them, on every \
+            instruction set of this processor; judges the reference through the same door as any other implementation, and a deliberately \
+            wrong one; and trains a small model on real text while the reference recomputes elements of every tensor of every step. \
+            Run it in the package's folder. The loss curve and all of the above go to one HTML page.
             """)
 
     @Option(name: .long, help: ArgumentHelp("The shipped goldens.", valueName: "dir"))
@@ -19,6 +23,19 @@ struct Demo: AsyncParsableCommand {
 
     @Option(name: .long, help: ArgumentHelp("The wrong implementation.", valueName: "script"))
     var wrong = "Tools/examples/truncating"
+
+    @Option(name: .long, help: ArgumentHelp("Text to train on; this package's own by default.", valueName: "path"))
+    var data: String?
+
+    @Option(name: .long, help: "Seconds to train for, at most.")
+    var seconds = 30.0
+
+    @Option(name: .long, help: ArgumentHelp("Where the page goes.", valueName: "file"))
+    var report = "touchstone-demo.html"
+
+    func validate() throws {
+        if !(seconds > 0 && seconds.isFinite) { throw ValidationError("--seconds takes a number above 0.") }
+    }
 
     func run() async throws {
         Interruption.watch()
@@ -56,14 +73,26 @@ struct Demo: AsyncParsableCommand {
                 ? "   all \(shipped.files.count) files are identical"
                 : "   DIFFERENT: \(differing.joined(separator: ", "))")
 
-        print("3. Judge the reference as if it were somebody else's")
+        print("3. Let the engine answer them")
+        var engineIsExact = true
+        for kernels in InstructionSets.available {
+            let context = EngineContext(kernels: kernels, threads: ProcessInfo.processInfo.activeProcessorCount)
+            var tally = Report(subject: EngineOptions.name(context))
+            for path in fresh.files.map({ "\(folder.path)/GoldenData/\($0.path)" }) {
+                try EngineCatalog(context).check(path, into: &tally)
+            }
+            if !tally.conforms { engineIsExact = false }
+            print("   \(EngineOptions.name(context)): \(TextReport().summary(tally))")
+        }
+
+        print("4. Judge the reference as if it were somebody else's")
         let program = PluginProcess.quoted(Bundle.main.executablePath ?? CommandLine.arguments[0])
         let reference = try await judge(
             "\(program) evaluate --quiet {in} {out}",
             ["dot/gemm.h5", "squinch/encode.h5", "zreg/attention.h5", "training/steps.h5"])
         print("   \(TextReport().summary(reference))")
 
-        print("4. Judge an implementation that truncates instead of rounding to nearest")
+        print("5. Judge an implementation that truncates instead of rounding to nearest")
         let arithmetic = try GoldenFile(reading: goldens + "/bf16/arithmetic.h5")
         let nearest = arithmetic.caseNames.filter { $0.hasSuffix("-rne") }
         let truncating = try await judge(
@@ -71,14 +100,22 @@ struct Demo: AsyncParsableCommand {
         let text = TextReport(usesColour: Terminal.standardOutputIsTerminal, detailLimit: 1).text(truncating)
         for line in text.split(separator: "\n", omittingEmptySubsequences: false) { print("   \(line)") }
 
+        print("6. Train on text, the reference recomputing elements of every tensor of every step")
+        let training = try DemoTraining(data: data, seconds: seconds)
+        for line in training.lines { print("   \(line)") }
+
         print("Summary")
         let lines: [(String, Bool)] = [
             ("goldens reproduced byte for byte", differing.isEmpty),
+            ("the engine has the goldens' bits", engineIsExact),
             ("the reference conforms to its goldens", reference.conforms),
             ("the truncating implementation is found out", !truncating.conforms && truncating.count(.outside) > 0),
+            ("training is bit-exact wherever the reference looked", training.difference == nil),
         ]
         for (what, holds) in lines { print("   \(holds ? "yes" : "NO ")  \(what)") }
-        print("   \(tenths(monotonicSeconds() - start)) s in all")
+        let wrongReport = TextReport(usesColour: false, detailLimit: 1).text(truncating)
+        try Files.replace(report, with: Array(DemoPage.html(lines, training, wrongReport).utf8))
+        print("   \(tenths(monotonicSeconds() - start)) s in all; \(report) shows it as a page")
         if lines.contains(where: { !$0.1 }) { throw ExitCode(1) }
     }
 

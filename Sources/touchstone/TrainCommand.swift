@@ -93,6 +93,11 @@ struct Train: AsyncParsableCommand {
     @Option(name: .long, help: ArgumentHelp("One JSON object a step goes here.", valueName: "file"))
     var log: String?
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp("An HTML page with the loss curve and all that is printed goes here.", valueName: "file"))
+    var report: String?
+
     @Flag(name: .long, help: "Print the mean, rms and largest |Z| of each layer (Z5), and what its clamp moved (C5).")
     var diagnostics = false
 
@@ -157,6 +162,7 @@ struct Train: AsyncParsableCommand {
         let start = monotonicSeconds()
         var first: StepSummary?
         var last: StepSummary?
+        var losses: [Float] = []
         var taken = before
         for step in before + 1...total where !Interruption.isRequested {
             let summary: StepSummary
@@ -170,6 +176,7 @@ struct Train: AsyncParsableCommand {
             taken = step
             first = first ?? summary
             last = summary
+            losses.append(summary.loss)
             try writer?.append(entry(step, summary, run.fingerprint))
             let tokens = Double((step - before) * c.batch * c.sequenceLength) / (monotonicSeconds() - start)
             bar.update(UInt64(step), note: "loss \(decimals(summary.loss))  \(compact(tokens, "tokens"))/s")
@@ -181,20 +188,40 @@ struct Train: AsyncParsableCommand {
         guard let first, let last else { throw Interrupted() }
         try save(engineRun, taken, corpus)
 
-        let rate = Double((taken - before) * c.batch * c.sequenceLength) / seconds
-        print("steps        \(taken - before) in \(duration(seconds)), \(compact(rate, "tokens"))/s")
-        print("loss         \(decimals(first.loss)) at step \(before + 1), \(decimals(last.loss)) at step \(taken)")
-        if let heldOut = try heldOutLoss(corpus, run) {
-            print("held out     \(decimals(heldOut)), byte perplexity \(decimals(CorrectlyRounded.exp(heldOut)))")
+        var facts: [(String, String)] = []
+        func tell(_ name: String, _ value: String) {
+            print(name + String(repeating: " ", count: 13 - name.count) + value)
+            facts.append((name, value))
         }
-        if let verifier = engineRun?.verifier { print("verified     \(verifier.summary)") }
+        let rate = Double((taken - before) * c.batch * c.sequenceLength) / seconds
+        tell("steps", "\(taken - before) in \(duration(seconds)), \(compact(rate, "tokens"))/s")
+        tell("loss", "\(decimals(first.loss)) at step \(before + 1), \(decimals(last.loss)) at step \(taken)")
+        if let heldOut = try heldOutLoss(corpus, run) {
+            tell("held out", "\(decimals(heldOut)), byte perplexity \(decimals(CorrectlyRounded.exp(heldOut)))")
+        }
+        if let verifier = engineRun?.verifier { tell("verified", verifier.summary) }
         if diagnostics { for line in run.diagnostics { print(line) } }
         if let line = traffic(c) { print(line) }
+        var written: String?
         if let sample, let engineRun {
             let text = try engineRun.text(prompt: sample, bytes: sampleBytes, temperature: temperature)
             print("sample       \(sample)|\(text)")
+            written = sample + text
         }
-        if let fingerprint = run.fingerprint { print("fingerprint  \(fingerprint)") }
+        if let fingerprint = run.fingerprint { tell("fingerprint", fingerprint) }
+        if let report {
+            facts.insert(("data", "\(corpus.report)"), at: 0)
+            facts.insert(("model", "\(config), \(run.name)"), at: 1)
+            var sections = [
+                TrainingPage.Section(title: "Loss", svg: TrainingPage.lossCurve(losses, first: before + 1))
+            ]
+            if let written { sections.append(TrainingPage.Section(title: "Text of the model", text: written)) }
+            let page = TrainingPage.html(
+                title: "Training \(config)",
+                command: CommandLine.arguments.dropFirst().reduce("touchstone") { $0 + " " + $1 },
+                facts: facts, sections)
+            try Files.replace(report, with: Array(page.utf8))
+        }
         if taken < total { throw ExitCode(130) }
     }
 
