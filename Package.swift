@@ -14,8 +14,14 @@ func kernels(_ flags: [String] = []) -> [SwiftSetting] {
 }
 
 #if arch(x86_64)
-    let kernelSets: [(name: String, flags: [String])] = [("KernelsAVX2", ["-mavx2", "-mfma"])]
+    let avx2 = ["-mavx2", "-mfma"]
+    let avx512 = avx2 + ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
+    let kernelSets = [
+        (name: "KernelsAVX2", flags: avx2), (name: "KernelsAVX512", flags: avx512),
+        (name: "KernelsAVX512BF16", flags: avx512 + ["-mavx512bf16"]),
+    ]
 #else
+    let avx2: [String] = []
     let kernelSets: [(name: String, flags: [String])] = []
 #endif
 
@@ -109,12 +115,15 @@ let package = Package(
         .testTarget(
             name: "ReferenceTests", dependencies: ["Reference", "ExactMath", "BFloat16", "ModelSpec"],
             swiftSettings: strict),
+        // The AVX-512 modules' sources for older instructions, so that they are tested everywhere.
+        .target(
+            name: "KernelsEmulated", dependencies: ["Kernels", "CVector"], path: "Tests/Support/KernelsEmulated",
+            swiftSettings: kernels(avx2)),
         .testTarget(
             name: "EngineTests",
             dependencies: [
                 "BFloat16", "Checker", "Engine", "EngineOperations", "ExactMath", "GoldenIO", "Goldens", "Kernels",
-                "ModelSpec",
-                "Reference", "TrainingData",
+                "KernelsEmulated", "ModelSpec", "Reference", "TrainingData",
             ], swiftSettings: strict),
         .testTarget(
             name: "GoldenIOTests", dependencies: ["GoldenIO", "JSON"], resources: [.copy("Fixtures")],

@@ -134,6 +134,14 @@ public struct AttentionPass {
         }
     }
 
+    /// From the first seen tile to the last: all that a row of the block needs looking at.
+    private func span(_ seen: MutableBF16) -> Range<Int> {
+        var (first, end) = (0, tiles)
+        while first < end && seen[first] == 0 { first += 1 }
+        while end > first && seen[end - 1] == 0 { end -= 1 }
+        return first..<end
+    }
+
     /// Calls `body` with every run of seen tiles.
     @inline(__always)
     private func forEachRun(_ seen: MutableBF16, _ body: (Range<Int>) -> Void) {
@@ -161,12 +169,14 @@ public struct AttentionPass {
         context.reserve(scratchBytes(context.kernels))
         context.pool.run { thread, count in
             largest[thread] = 0
+            // The heads of a group share their keys and values.
+            var packed = PackedGroup()
             for task in WorkerPool.part(thread, of: count, batch * heads) {
                 let (b, h) = (task / heads, task % heads)
                 let work = Work(self, context, thread)
                 work.forward(
                     b, h, query, queryLayout, key, value, keyLayout, mask, output, outputLayout, statistics,
-                    &largest[thread])
+                    &largest[thread], &packed)
             }
         }
     }
@@ -191,6 +201,13 @@ public struct AttentionPass {
                     valueGradient)
             }
         }
+    }
+
+    /// Whose keys and values a thread has packed.
+    private struct PackedGroup {
+        var group = -1
+        /// A value is not finite: rows go one by one.
+        var isCareful = false
     }
 
     // MARK: - One thread's work
@@ -368,7 +385,10 @@ public struct AttentionPass {
 
         private func isFinite(_ x: BF16, _ stride: Int, _ rows: Int) -> Bool {
             for row in 0..<rows {
-                for d in 0..<pass.dimension where x[row * stride + d] & 0x7F80 == 0x7F80 { return false }
+                var isRowFinite = true
+                let x = x + row &* stride
+                for d in 0..<pass.dimension { isRowFinite = isRowFinite && x[d] & 0x7F80 != 0x7F80 }
+                if !isRowFinite { return false }
             }
             return true
         }
@@ -378,13 +398,17 @@ public struct AttentionPass {
         func forward(
             _ b: Int, _ h: Int, _ query: BF16, _ queryLayout: Layout, _ key: BF16, _ value: BF16, _ keyLayout: Layout,
             _ mask: MaskBits, _ output: MutableBF16, _ outputLayout: Layout, _ statistics: Statistics,
-            _ largest: inout Float
+            _ largest: inout Float, _ packed: inout PackedGroup
         ) {
             let g = h / pass.group
             let (k, v) = (key + keyLayout.offset(b, g, 0), value + keyLayout.offset(b, g, 0))
-            packKeys(k, keyLayout, keyPanels)
-            let isCareful = !isFinite(v, keyLayout.row, pass.keys)
-            if !isCareful { packByDepth(v, keyLayout.row, pass.keys, pass.paddedKeys, valueByDepth) }
+            if packed.group != b * pass.keyValueHeads + g {
+                packed.group = b * pass.keyValueHeads + g
+                packKeys(k, keyLayout, keyPanels)
+                packed.isCareful = !isFinite(v, keyLayout.row, pass.keys)
+                if !packed.isCareful { packByDepth(v, keyLayout.row, pass.keys, pass.paddedKeys, valueByDepth) }
+            }
+            let isCareful = packed.isCareful
             let step = isCareful ? 1 : pass.blockQueries
             var first = 0
             while first < pass.queries {
@@ -397,9 +421,10 @@ public struct AttentionPass {
                 }
                 let q = query + queryLayout.offset(b, h, first)
                 products(q, queryLayout.row, rows, packedRows, keyPanels, s)
+                let span = pass.span(seen)
                 for r in 0..<rows {
                     let statistic = (b * pass.heads + h) * pass.queries + first + r
-                    softmax(mask.row(b, first + r), r, statistic, statistics, &largest)
+                    softmax(mask.row(b, first + r), span, r, statistic, statistics, &largest)
                 }
                 weightedRows(p, rows, valueByDepth)
                 for r in 0..<rows {
@@ -414,13 +439,16 @@ public struct AttentionPass {
             }
         }
 
-        /// Z1 for row r of the block: its statistics, and bf16(P).
+        /// Z1 for row r of the block, which sees tiles of `span` alone: its statistics, and bf16(P).
         private func softmax(
-            _ bits: BF16, _ r: Int, _ statistic: Int, _ statistics: Statistics, _ largest: inout Float
+            _ bits: BF16, _ span: Range<Int>, _ r: Int, _ statistic: Int, _ statistics: Statistics,
+            _ largest: inout Float
         ) {
-            let row = s + r * logitStride
+            let (bits, tiles) = (bits + span.lowerBound, span.count)
+            let row = s + (r * logitStride + 16 * span.lowerBound)
+            let rounded = p + (r * pass.paddedKeys + 16 * span.lowerBound)
             var isBlind = true
-            for tile in 0..<pass.tiles where bits[tile] != 0 {
+            for tile in 0..<tiles where bits[tile] != 0 {
                 isBlind = false
                 break
             }
@@ -428,18 +456,18 @@ public struct AttentionPass {
                 statistics.maximum[statistic] = 0
                 statistics.sum[statistic] = 0
                 statistics.z[statistic] = 0
-                (p + r * pass.paddedKeys).update(repeating: 0, count: pass.paddedKeys)
+                rounded.update(repeating: 0, count: 16 * tiles)
                 return
             }
-            let (maximum, magnitude) = kernels.rows.scaleLogits(row, pass.scale, bits, pass.tiles)
+            let (maximum, magnitude) = kernels.rows.scaleLogits(row, pass.scale, bits, tiles)
             if !(magnitude <= largest) && largest == largest { largest = magnitude }
             lanes.update(repeating: 0, count: 16)
-            kernels.rows.exponentials(row, maximum, bits, lanes, pass.tiles)
+            kernels.rows.exponentials(row, maximum, bits, lanes, tiles)
             let sum = canonical(kernels.rows.combine(lanes))
             statistics.maximum[statistic] = maximum
             statistics.sum[statistic] = sum
             statistics.z[statistic] = canonical(maximum + ScalarMath.log(sum))
-            kernels.rows.probabilities(row, sum, bits, nil, p + r * pass.paddedKeys, pass.tiles)
+            kernels.rows.probabilities(row, sum, bits, nil, rounded, tiles)
         }
 
         // MARK: Backward
@@ -509,35 +537,38 @@ public struct AttentionPass {
         /// bf16(P) and bf16(dS) of a block's rows.
         private func logitGradients(
             _ b: Int, _ h: Int, _ first: Int, _ rows: Int, _ q: BF16, _ queryLayout: Layout, _ d: BF16, _ output: BF16,
-            _ outputLayout: Layout, _ mask: MaskBits, _ statistics: Statistics, _ zregC: Float, _ form: ZRegForm
+            _ outputLayout: Layout, _ mask: MaskBits, _ statistics: Statistics, _ zregC: Float, _ form: ZRegForm,
+            ofAllKeys: Bool = false
         ) {
             pass.union(mask, b, first..<first + rows, seen)
+            let span = ofAllKeys ? 0..<pass.tiles : pass.span(seen)
+            let (firstKey, tiles) = (16 * span.lowerBound, span.count)
             products(q, queryLayout.row, rows, packedRows, keyPanels, s)
             products(d, outputLayout.row, rows, packedGradientRows, valuePanels, dp)
             for r in 0..<rows {
-                let bits = mask.row(b, first + r)
+                let bits = mask.row(b, first + r) + span.lowerBound
                 let statistic = (b * pass.heads + h) * pass.queries + first + r
-                let (row, dpRow) = (s + r * logitStride, dp + r * logitStride)
-                let (pRow, dsRow) = (p + r * pass.paddedKeys, ds + r * pass.paddedKeys)
+                let (row, dpRow) = (s + (r * logitStride + firstKey), dp + (r * logitStride + firstKey))
+                let (pRow, dsRow) = (p + (r * pass.paddedKeys + firstKey), ds + (r * pass.paddedKeys + firstKey))
                 let sum = statistics.sum[statistic]
                 if sum == 0 {
-                    pRow.update(repeating: 0, count: pass.paddedKeys)  // V4
-                    dsRow.update(repeating: 0, count: pass.paddedKeys)
+                    pRow.update(repeating: 0, count: 16 * tiles)  // V4
+                    dsRow.update(repeating: 0, count: 16 * tiles)
                     continue
                 }
-                _ = kernels.rows.scaleLogits(row, pass.scale, bits, pass.tiles)
+                _ = kernels.rows.scaleLogits(row, pass.scale, bits, tiles)
                 lanes.update(repeating: 0, count: 16)
-                kernels.rows.exponentials(row, statistics.maximum[statistic], bits, lanes, pass.tiles)
-                kernels.rows.probabilities(row, sum, bits, row, pRow, pass.tiles)
+                kernels.rows.exponentials(row, statistics.maximum[statistic], bits, lanes, tiles)
+                kernels.rows.probabilities(row, sum, bits, row, pRow, tiles)
                 lanes.update(repeating: 0, count: 16)
-                kernels.rows.weighProbabilities(row, dpRow, bits, lanes, pass.tiles)
+                kernels.rows.weighProbabilities(row, dpRow, bits, lanes, tiles)
                 var weighted = kernels.rows.combine(lanes)
                 if form == .rowDot {
                     weighted = kernels.rows.sumOfProductsBF16(
                         d + r * outputLayout.row, output + outputLayout.offset(b, h, first + r), pass.dimension)
                 }
                 kernels.rows.logitGradient(
-                    row, dpRow, gradientForm(weighted, statistics.z[statistic], zregC, form), bits, dsRow, pass.tiles)
+                    row, dpRow, gradientForm(weighted, statistics.z[statistic], zregC, form), bits, dsRow, tiles)
             }
         }
 
@@ -585,7 +616,8 @@ public struct AttentionPass {
                     let q = query + queryLayout.offset(b, h, first)
                     let d = outputGradient + outputLayout.offset(b, h, first)
                     logitGradients(
-                        b, h, first, rows, q, queryLayout, d, output, outputLayout, mask, statistics, zregC, form)
+                        b, h, first, rows, q, queryLayout, d, output, outputLayout, mask, statistics, zregC, form,
+                        ofAllKeys: true)
                     for (x, stride, weights, total) in [
                         (q, queryLayout.row, ds, keySums), (d, outputLayout.row, p, valueSums),
                     ] {

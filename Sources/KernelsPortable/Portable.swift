@@ -6,5 +6,5 @@ public enum Portable {
         name: "portable", tileRows: Product.tileRows, tileColumns: Product.tileColumns, pack: Packing.packing,
         multiply: { Product.multiply($0) }, rows: Rows.kernels, math: VectorMath.kernels,
         squinch: SquinchVectors.kernels,
-        peak: { Product.peak($0) })
+        peak: { Tile.peak($0) })
 }

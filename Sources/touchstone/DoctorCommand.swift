@@ -26,6 +26,12 @@ struct Doctor: AsyncParsableCommand {
             ("features", Machine.features.joined(separator: " ")),
             ("threads", "\(ProcessInfo.processInfo.activeProcessorCount)"),
             ("engine", InstructionSets.available.map(\.name).joined(separator: ", ")),
+            (
+                "refused",
+                InstructionSets.refused.isEmpty
+                    ? "none: every set answered its known questions"
+                    : InstructionSets.refused.map { "\($0.name) (\($0.complaint))" }.joined(separator: "; ")
+            ),
             ("hdf5", GoldenFile.libraryVersion),
             ("operations", "\(OperationCatalog.all.count) in \(Suite.allCases.count) suites"),
         ]

@@ -25,6 +25,10 @@ struct EngineOptions: ParsableArguments {
 
     /// - Precondition: validated.
     func context() -> EngineContext {
+        for refusal in InstructionSets.refused {
+            FileHandle.standardError.write(
+                Data("touchstone: not using \(refusal.name): \(refusal.complaint)\n".utf8))
+        }
         let kernels = InstructionSets.named(isa) ?? InstructionSets.available[0]
         return EngineContext(kernels: kernels, threads: threads ?? ProcessInfo.processInfo.activeProcessorCount)
     }

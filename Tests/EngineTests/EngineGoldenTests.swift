@@ -4,6 +4,7 @@ import Foundation
 import GoldenIO
 import Goldens
 import Kernels
+import KernelsEmulated
 import Testing
 
 /// Every golden that the engine has an operation for, on every instruction set, with several numbers of threads.
@@ -18,9 +19,12 @@ struct EngineGoldenTests {
         var testDescription: String { "\(kernels.name), \(threads) threads" }
     }
 
-    static let targets: [Target] = InstructionSets.available.flatMap { kernels in
-        [1, 2, 3, 7].map { Target(kernels: kernels, threads: $0) }
-    }
+    /// With one thread and three the AVX-512 modules' sources, as this machine can run them.
+    static let targets: [Target] =
+        InstructionSets.available.flatMap { kernels in [1, 2, 3, 7].map { Target(kernels: kernels, threads: $0) } }
+        + [Emulated.singles, Emulated.pairs].flatMap { kernels in
+            [1, 3].map { Target(kernels: kernels, threads: $0) }
+        }
 
     @Test("an operation for every golden's")
     func complete() {

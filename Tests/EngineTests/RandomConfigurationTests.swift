@@ -1,5 +1,6 @@
 import Engine
 import Kernels
+import KernelsEmulated
 import ModelSpec
 import Reference
 import Testing
@@ -32,7 +33,7 @@ struct RandomConfigurationTests {
         var draws = Draws(seed: UInt64(seed))
         let c = Self.configuration(&draws)
         try c.validate()
-        let sets = InstructionSets.available
+        let sets = InstructionSets.available + [Emulated.singles, Emulated.pairs]
         let context = EngineContext(kernels: sets[seed % sets.count], threads: [1, 2, 3, 7][seed / 2 % 4])
         let state = Self.state(c, &draws)
         let batches = (0..<2).map { _ in Self.batch(c, &draws) }

@@ -207,6 +207,29 @@ TOUCHSTONE_INLINE ts_float16 ts_fma_flush(ts_float16 x, ts_float16 y, ts_float16
 TOUCHSTONE_INLINE ts_float16 ts_fma_flush(ts_float16 x, ts_float16 y, ts_float16 z) { return ts_fma(x, y, z); }
 #endif
 
+// --- Pairs of bf16 ------------------------------------------------------------------------------------------------------
+
+TOUCHSTONE_INLINE ts_uint16 ts_load_words(const uint32_t *p) {
+    ts_uint16 v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+}
+// bf16 in the low half of each word, and in the high half, to fp32, exactly.
+TOUCHSTONE_INLINE ts_float16 ts_even(ts_uint16 x) { return __builtin_bit_cast(ts_float16, x << 16); }
+TOUCHSTONE_INLINE ts_float16 ts_odd(ts_uint16 x) { return __builtin_bit_cast(ts_float16, x & 0xFFFF0000u); }
+
+// D1: sum with the product of the high halves, then of the low halves, each fused. Without the instruction it wants the flush mode.
+#if defined(__AVX512BF16__)
+TOUCHSTONE_INLINE ts_float16 ts_dot_pairs(ts_float16 sum, ts_uint16 x, ts_uint16 y) {
+    return __builtin_bit_cast(
+        ts_float16, _mm512_dpbf16_ps(__builtin_bit_cast(__m512, sum), __builtin_bit_cast(__m512bh, x), __builtin_bit_cast(__m512bh, y)));
+}
+#else
+TOUCHSTONE_INLINE ts_float16 ts_dot_pairs(ts_float16 sum, ts_uint16 x, ts_uint16 y) {
+    return ts_fma_flush(ts_even(x), ts_even(y), ts_fma_flush(ts_odd(x), ts_odd(y), sum));
+}
+#endif
+
 // --- Squinch ----------------------------------------------------------------------------------------------------------------
 
 // The largest of eight magnitudes without NaN: their bits are in the same order.

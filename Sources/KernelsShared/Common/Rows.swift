@@ -417,7 +417,7 @@ enum Rows {
 
     static let kernels = RowKernels(
         finish: finish, finishBF16: finishBF16, finishScaled: finishScaled, finishResidual: finishResidual,
-        round: round, widen: Packing.widen, accumulate: accumulate, add: add, scale: scale, fma: fma, sum: sum,
+        round: round, widen: Widening.widen, accumulate: accumulate, add: add, scale: scale, fma: fma, sum: sum,
         sumOfProducts: sumOfProducts,
         sumOfSquaresBF16: sumOfSquaresBF16, sumOfProductsBF16: sumOfProductsBF16, maximum: maximum,
         normalize: normalize, normalizedProduct: normalizedProduct, normalizeBackward: normalizeBackward,
