@@ -164,6 +164,9 @@ def training(report: Report, arguments) -> None:
     theirs = {}
     for compiled in (False, True):
         for autocast in (False, True):
+            name = f"{'compiled' if compiled else 'eager'} {'bf16 autocast' if autocast else 'fp32'}"
+            if arguments.ways and name not in arguments.ways:
+                continue
             model = Plain()
             optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
             step_model = torch.compile(model) if compiled else model
@@ -176,12 +179,13 @@ def training(report: Report, arguments) -> None:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
 
-            name = f"{'compiled' if compiled else 'eager'} {'bf16 autocast' if autocast else 'fp32'}"
             try:
                 step()  # compiles
                 theirs[name] = median(step, repeats)
             except Exception as error:  # a compiler that is not there is no peer
                 print(f"  {name}: {type(error).__name__}: {str(error).splitlines()[0]}")
+            if name in theirs:
+                print(f"  {name}: {theirs[name]:.2f} s a step", flush=True)
     after = ours()
     report.add("training step, bench (all techniques; peer plain)", (before + after) / 2, theirs)
 
@@ -192,6 +196,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", nargs="*", default=["products", "attention", "training"])
+    parser.add_argument("--ways", nargs="*", help="of training: 'eager fp32', 'compiled bf16 autocast' ...; all by default")
     parser.add_argument("--json", help="write the rows to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
