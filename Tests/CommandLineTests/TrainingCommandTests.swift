@@ -33,7 +33,7 @@ struct TrainingCommandTests {
         let log = folder.file("log.jsonl")
         let first = try await Program.run("train", "--config", config, "--data", data, "--quiet", "--log", log)
         let second = try await Program.run(
-            "train", "--config", config, "--data", data, "--quiet", "--arithmetic", "soft")
+            "train", "--config", config, "--data", data, "--quiet", "--backend", "reference", "--arithmetic", "soft")
         #expect(first.exitCode == 0 && second.exitCode == 0, "\(first.errors)\(second.errors)")
         let fingerprint = try #require(line("fingerprint", first.output))
         #expect(fingerprint == line("fingerprint", second.output))
@@ -66,6 +66,75 @@ struct TrainingCommandTests {
         #expect(outcome.output.contains("all-reduce") && outcome.output.contains("|Z| mean"))
         let tooMany = try await Program.run("train", "--config", config, "--data", data, "--ranks", "3")
         #expect(tooMany.exitCode == 2 && tooMany.errors.contains("'ranks': is 3; expected 1 to 2"))
+    }
+
+    @Test("T6: engine and reference print one fingerprint, on every instruction set and with any number of threads")
+    func backends() async throws {
+        let (folder, config, data) = try setUp()
+        defer { withExtendedLifetime(folder) {} }
+        let run = ["train", "--config", config, "--data", data, "--quiet"]
+        let reference = try await Program.run(run + ["--backend", "reference"])
+        let fingerprint = try #require(line("fingerprint", reference.output))
+        for options in [
+            ["--threads", "1"], ["--threads", "3"], ["--isa", "portable"], ["--isa", "portable", "--threads", "16"],
+        ] {
+            let engine = try await Program.run(run + options)
+            #expect(
+                engine.exitCode == 0 && line("fingerprint", engine.output) == fingerprint,
+                "\(options): \(engine.errors)")
+            #expect(line("held out", engine.output) == line("held out", reference.output))
+        }
+        let unhashed = try await Program.run(run + ["--no-fingerprint"])
+        #expect(unhashed.exitCode == 0 && line("fingerprint", unhashed.output) == nil)
+        let missing = try await Program.run(run + ["--isa", "vax"])
+        #expect(missing.exitCode == 64 && missing.errors.contains("'vax'"))
+    }
+
+    @Test("a run in lockstep says what was recomputed; a page holds the loss curve; the model writes")
+    func verified() async throws {
+        let (folder, config, data) = try setUp()
+        let page = folder.file("page.html")
+        let outcome = try await Program.run(
+            "train", "--config", config, "--data", data, "--quiet", "--verify", "3", "--report", page, "--sample", "a",
+            "--sample-bytes", "5")
+        #expect(outcome.exitCode == 0, "\(outcome.errors)")
+        #expect(line("verified", outcome.output)?.contains("all bit-exact") == true)
+        #expect(outcome.output.contains("sample       a|"))
+        let html = try String(contentsOfFile: page, encoding: .utf8)
+        #expect(html.contains("<polyline") && html.contains("all bit-exact") && !html.contains("http"))
+        let reference = try await Program.run("train", "--backend", "reference", "--verify", "3")
+        #expect(reference.exitCode == 64)
+    }
+
+    @Test("a run that was cut in two goes on bit for bit")
+    func resumed() async throws {
+        let (folder, config, data) = try setUp()
+        let checkpoints = folder.file("checkpoints")
+        let run = ["train", "--config", config, "--data", data, "--quiet"]
+        let whole = try await Program.run(run + ["--steps", "3"])
+        let fingerprint = try #require(line("fingerprint", whole.output))
+        let first = try await Program.run(run + ["--steps", "2", "--checkpoint", checkpoints])
+        #expect(first.exitCode == 0, "\(first.errors)")
+        let again = try await Program.run(run + ["--steps", "3", "--checkpoint", checkpoints])
+        #expect(again.exitCode == 2 && again.errors.contains("--resume"))
+        let second = try await Program.run(run + ["--steps", "3", "--checkpoint", checkpoints, "--resume"])
+        #expect(second.exitCode == 0 && line("fingerprint", second.output) == fingerprint, "\(second.errors)")
+        let over = try await Program.run(run + ["--steps", "3", "--checkpoint", checkpoints, "--resume"])
+        #expect(over.exitCode == 2 && over.errors.contains("step 3 already"))
+    }
+
+    @Test("check compares the engine with the goldens; bench prints JSON")
+    func engineCommands() async throws {
+        let goldens = "\(Program.root)/GoldenData"
+        let check = try await Program.run(
+            "check", "--goldens", goldens, "--suite", "squinch", "--isa", "portable", "--threads", "2")
+        #expect(check.exitCode == 0 && check.output.contains("CONFORMS"), "\(check.errors)")
+        let none = try await Program.run("check", "--goldens", "no/such/place")
+        #expect(none.exitCode == 2)
+        let bench = try await Program.run("bench", "--only", "math", "--repeats", "1", "--json")
+        #expect(bench.exitCode == 0)
+        guard case .array(let rows) = try JSONValue(text: bench.output) else { return #expect(Bool(false), "no array") }
+        #expect(rows.count == 3)
     }
 
     @Test("what cannot be trained is an error that names it, exit status 2 or 64")

@@ -90,4 +90,43 @@ struct StepTraceTests {
             context: EngineContext(threads: 2))
         #expect(difference == nil)
     }
+
+    @Test("twenty steps in every combination of features that the goldens have", arguments: steps.map(\.name))
+    func twentySteps(name: String) throws {
+        let golden = try #require(Self.steps.first { $0.name == name })
+        var reader = CaseReader(golden)
+        let training = try TrainingCase(&reader)
+        let state = TrainingState(
+            weights: training.weights, firstMoments: training.firstMoments, secondMoments: training.secondMoments,
+            residuals: training.residuals)
+        let batches = (0..<20).map { training.batches[$0 % training.batches.count] }
+        let difference = try Self.compare(
+            training.configuration, state, batches, firstStep: training.firstStep, context: EngineContext(threads: 3))
+        #expect(difference == nil)
+    }
+
+    @Test("T6: twenty steps of the preset tiny have one fingerprint on both sides")
+    func tiny() throws {
+        let c = ModelConfiguration(preset: .tiny)
+        let (n, t) = (c.batch * c.sequenceLength, c.sequenceLength)
+        let rows = (0..<n).map { Int32($0 % t) }
+        let batches = (0..<20).map { step in
+            let tokens = (0...n).map { Int32(($0 * $0 / 7 + step * 31) % c.vocabulary) }
+            return TrainingBatch(
+                tokens: Array(tokens.dropLast()), targets: .tokens(Array(tokens.dropFirst())), positions: rows,
+                visibilityStart: rows, visibilityLimit: rows.map { _ in Int32(t) })
+        }
+        var reference = StepRecorder(configuration: c)
+        var state = TrainingState(initial: c)
+        var engine = StepRecorder(configuration: c)
+        let trainer = Trainer(c, EngineContext(threads: 2))
+        trainer.initialize()
+        for (index, batch) in batches.enumerated() {
+            _ = try TrainingStep.run(c, state: &state, batch: batch, step: index + 1, arithmetic: .hardware) {
+                reference.record($0, Tensor($1))
+            }
+            _ = try trainer.step(index + 1, batch: batch) { engine.record($0, Tensor($1)) }
+            #expect(engine.fingerprint.hexadecimal == reference.fingerprint.hexadecimal, "step \(index + 1)")
+        }
+    }
 }
