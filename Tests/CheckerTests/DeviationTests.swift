@@ -12,13 +12,15 @@ enum ShippedCases {
 
     static let byOperation: [String: [GoldenCase]] = {
         var all: [String: [GoldenCase]] = [:]
-        for file in try! Manifest(reading: folder + "/MANIFEST.json").files {
-            let golden = try! GoldenFile(reading: folder + "/" + file.path)
-            for name in golden.caseNames {
-                let one = try! golden.readCase(name)
-                all[one.op, default: []].append(one)
+        do {
+            for file in try Manifest(reading: folder + "/MANIFEST.json").files {
+                let golden = try GoldenFile(reading: folder + "/" + file.path)
+                for name in golden.caseNames {
+                    let one = try golden.readCase(name)
+                    all[one.op, default: []].append(one)
+                }
             }
-        }
+        } catch { Issue.record("\(error)") }
         return all
     }()
 }

@@ -144,8 +144,16 @@ extension Tensor {
                 changed[index * width + byte] = UInt8(truncatingIfNeeded: bits >> UInt64(8 * byte))
             }
         }
-        // The same type, shape and size.
-        return try! Tensor(type: type, shape: shape, bytes: changed)
+        return Tensor(like: self, changed)
+    }
+}
+
+extension Tensor {
+    /// Another tensor's type and shape over other bytes, as many.
+    init(like tensor: Tensor, _ bytes: [UInt8]) {
+        do { self = try Tensor(type: tensor.type, shape: tensor.shape, bytes: bytes) } catch {
+            preconditionFailure("\(error)")
+        }
     }
 }
 

@@ -41,7 +41,6 @@ extension DeviationCatalog {
             },
             .recipe(
                 "bf16.tininess.before", "judges smallness before rounding", ["B2"], key: "tininess", .string("before")),
-            .recipe(
         ]
 
     // MARK: By way of binary32
@@ -330,7 +329,7 @@ extension Tensor {
                 changed[index * width + byte] = UInt8(truncatingIfNeeded: bits >> UInt64(8 * byte))
             }
         }
-        return try! Tensor(type: type, shape: shape, bytes: changed)
+        return Tensor(like: self, changed)
     }
 
     /// Every value rounded to fp32 (RNE); nil for bf16.
