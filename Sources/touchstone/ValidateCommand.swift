@@ -122,26 +122,8 @@ struct Validate: AsyncParsableCommand {
 
     private func judge(file: String, _ options: JudgingOptions, _ result: inout Report) throws {
         let candidate = try GoldenFile(reading: file)
-        let golden = try goldenFile(for: candidate)
+        let golden = try goldenFile(for: candidate, in: goldens)
         try Judge.judge(candidate, against: golden, options: options, into: &result)
-    }
-
-    /// The golden file that a candidate answers: --goldens itself, or the file of the candidate's suite that shares most cases with it.
-    private func goldenFile(for candidate: GoldenFile) throws -> GoldenFile {
-        if try Files.status(of: goldens).kind == .regular { return try GoldenFile(reading: goldens) }
-        let names = Set(candidate.caseNames)
-        var best: (file: GoldenFile, shared: Int)?
-        for path in try goldenPaths(goldens, suites: candidate.header.suite.isEmpty ? [] : [candidate.header.suite]) {
-            let file = try GoldenFile(reading: path)
-            let shared = file.caseNames.count { names.contains($0) }
-            if shared > best?.shared ?? 0 { best = (file, shared) }
-        }
-        guard let best else {
-            throw JudgingError.nothingToJudge(
-                "no golden file under '\(goldens)' has a case of \(candidate.path)\(candidate.header.suite.isEmpty ? "" : " (suite '\(candidate.header.suite)')")"
-            )
-        }
-        return best.file
     }
 
     private func judge(command: String, _ options: JudgingOptions, _ result: inout Report) async throws {
@@ -151,17 +133,45 @@ struct Validate: AsyncParsableCommand {
     }
 }
 
+/// The golden file that a candidate answers: --goldens itself, or the file of the candidate's suite that shares most cases with it.
+func goldenFile(for candidate: GoldenFile, in goldens: String) throws -> GoldenFile {
+    if try Files.status(of: goldens).kind == .regular { return try GoldenFile(reading: goldens) }
+    let names = Set(candidate.caseNames)
+    var best: (file: GoldenFile, shared: Int)?
+    for path in try goldenPaths(goldens, suites: candidate.header.suite.isEmpty ? [] : [candidate.header.suite]) {
+        let file = try GoldenFile(reading: path)
+        let shared = file.caseNames.count { names.contains($0) }
+        if shared > best?.shared ?? 0 { best = (file, shared) }
+    }
+    guard let best else {
+        throw JudgingError.nothingToJudge(
+            "no golden file under '\(goldens)' has a case of \(candidate.path)\(candidate.header.suite.isEmpty ? "" : " (suite '\(candidate.header.suite)')")"
+        )
+    }
+    return best.file
+}
+
 extension PluginProcess {
     /// Runs the command on the inputs of each golden file, in a temporary folder, and adds the verdicts on what it wrote.
     func judge(_ paths: [String], _ options: JudgingOptions, quiet: Bool, into result: inout Report) async throws {
+        try await answers(to: paths, cases: options.cases, label: "validate", quiet: quiet) { candidate, golden in
+            try Judge.judge(candidate, against: golden, options: options, into: &result)
+        }
+    }
+
+    /// Runs the command on the inputs of each golden file, in a temporary folder, and hands on what it wrote.
+    func answers(
+        to paths: [String], cases: Set<String>, label: String, quiet: Bool,
+        _ take: (_ candidate: GoldenFile, _ golden: GoldenFile) throws -> Void
+    ) async throws {
         let folder = try TemporaryFolder()
         defer { folder.remove() }
-        let bar = ProgressBar("validate", total: UInt64(paths.count), unit: "files", quiet: quiet)
+        let bar = ProgressBar(label, total: UInt64(paths.count), unit: "files", quiet: quiet)
         defer { bar.finish() }
         for (index, path) in paths.enumerated() {
             try Interruption.check()
             let golden = try GoldenFile(reading: path)
-            let names = golden.caseNames.filter { options.cases.isEmpty || options.cases.contains($0) }
+            let names = golden.caseNames.filter { cases.isEmpty || cases.contains($0) }
             if names.isEmpty { continue }
             folder.empty()
             let (input, output) = (folder.path + "/in.h5", folder.path + "/out.h5")
@@ -170,7 +180,7 @@ extension PluginProcess {
             try writer.finish()
             try await run(input: input, output: output, naming: path)
             do {
-                try Judge.judge(try GoldenFile(reading: output), against: golden, options: options, into: &result)
+                try take(try GoldenFile(reading: output), golden)
             } catch let error as GoldenIOError {
                 throw JudgingError.plugin(command: command, file: path, "wrote an {out} that cannot be read: \(error)")
             }
