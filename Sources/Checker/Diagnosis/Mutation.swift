@@ -106,7 +106,7 @@ public struct MutationOutcome: Sendable, Hashable {
 
     public let mutation: Mutation
     public let fate: Fate
-    /// Whether the diagnosis lists the planted deviations among those that reproduce every bit.
+    /// Whether the diagnosis of every wrong output lists the planted deviations, or the one of two that shows in it, among those that reproduce every bit.
     public let isNamed: Bool
     /// What the diagnosis names: all that reproduce every bit.
     public let explanations: [String]
@@ -120,6 +120,7 @@ public struct Mutator: Sendable {
     /// Golden cases by operation.
     private let cases: [String: [GoldenCase]]
     private let operations: [String]
+    private let predictions = PredictionCache()
 
     public init(cases: [GoldenCase]) {
         var all: [String: [GoldenCase]] = [:]
@@ -206,9 +207,13 @@ public struct Mutator: Sendable {
             report.append(Judge.judge(answer, against: one, suite: "", file: "", options: options))
             observations.append(Observation(goldenCase: one, outputs: outputs))
         }
-        let diagnosis = try Diagnoser(triesPairs: mutation.kind == .pair).diagnose(observations)
-        let names = diagnosis?.outputs.map { output in output.exact.map(\.deviations) } ?? []
-        let isNamed = !names.isEmpty && names.allSatisfy { $0.contains(mutation.deviations) }
+        var diagnoser = Diagnoser(triesPairs: mutation.kind == .pair)
+        diagnoser.predictions = predictions
+        let diagnosis = try diagnoser.diagnose(observations)
+        // Each wrong output may show one of two planted deviations alone.
+        let planted = Set(mutation.deviations)
+        let names = diagnosis?.outputs.map { output in output.exact.map { Set($0.deviations) } } ?? []
+        let isNamed = !names.isEmpty && names.allSatisfy { $0.contains { $0.isSubset(of: planted) } }
         let common = diagnosis?.commonExplanations ?? []
         let fate: MutationOutcome.Fate =
             if !report.conforms { .caught } else if report.count(.legalReordering) > 0 { .legal } else { .survived }

@@ -20,6 +20,16 @@ enum WrongElements {
         guard !bad.isEmpty else { return [] }
         var found: [String] = []
         if bad.count == elements.count { found.append("every element is wrong") }
+        if wrong.count > 1, bad.count == wrong.count, Set(bad.map(\.observation.goldenCase.name)).count == bad.count {
+            found.append("a single element of each wrong case is wrong")
+        }
+        for period in [2, 3, 4, 5, 7, 8, 16, 32, 64] where bad.count > 2 {
+            let rest = bad[0].index % period
+            guard bad.allSatisfy({ $0.index % period == rest }) else { continue }
+            let all = elements.count { $0.index % period == rest }
+            found.append("wrong only where the index is \(rest) modulo \(period) (\(bad.count) of \(all) of these)")
+            break
+        }
         for (text, holds) in properties where bad.allSatisfy(holds) {
             let all = elements.count { holds($0) }
             guard all < elements.count else { continue }
@@ -74,8 +84,6 @@ enum WrongElements {
                 return element.index % width == 0
             }
         ),
-        ("the index is odd", { $0.index % 2 == 1 }),
-        ("the index is even", { $0.index % 2 == 0 }),
         ("the element is beyond the last whole vector of 16", { $0.index >= $0.tensor.count - $0.tensor.count % 16 }),
         (
             "the result is subnormal or zero",
