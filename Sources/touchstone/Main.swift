@@ -19,7 +19,8 @@ struct Touchstone: AsyncParsableCommand {
             """,
         version: "touchstone \(Specification.softwareVersion), specification \(Specification.version)",
         subcommands: [
-            Generate.self, Evaluate.self, Validate.self, Check.self, Train.self, Bench.self, DataCommand.self,
+            Generate.self, Evaluate.self, Validate.self, Check.self, Fuzz.self, Train.self, Bench.self,
+            DataCommand.self,
             Diff.self, Dump.self,
             Hash.self,
             Prove.self, Doctor.self, Demo.self,
