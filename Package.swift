@@ -122,8 +122,8 @@ let package = Package(
         .testTarget(
             name: "EngineTests",
             dependencies: [
-                "BFloat16", "Checker", "Engine", "EngineOperations", "ExactMath", "GoldenIO", "Goldens", "Kernels",
-                "KernelsEmulated", "ModelSpec", "Reference", "TrainingData",
+                "BFloat16", "Checker", "Engine", "EngineOperations", "ExactMath", "GoldenIO", "Goldens", "JSON",
+                "Kernels", "KernelsEmulated", "ModelSpec", "Reference", "TrainingData",
             ], swiftSettings: strict),
         .testTarget(
             name: "GoldenIOTests", dependencies: ["GoldenIO", "JSON"], resources: [.copy("Fixtures")],

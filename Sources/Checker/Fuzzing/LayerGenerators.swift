@@ -58,7 +58,8 @@ let layerGenerators: [CaseGenerator] = [
         // Exact and late positions, and those at which the angles are large.
         let positions = (0..<n).map { _ -> Int32 in
             caseClass == .patterns
-                ? random.pick([0, 1, 1 << 24, (1 << 29) - 1, Int32(random.below(1 << 29))] as [Int32]) : Int32(random.below(2048))
+                ? random.pick([0, 1, 1 << 24, (1 << 29) - 1, Int32(random.below(1 << 29))] as [Int32])
+                : Int32(random.below(2048))
         }
         return Draft(
             entries("base", random.pick([10000, 1, 2, 500_000, 1.0000001, 3.4e38] as [Float])),

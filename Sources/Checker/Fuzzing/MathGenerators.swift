@@ -94,8 +94,10 @@ private func wordCount(_ caseClass: CaseClass, _ random: inout FuzzRandom) -> In
 private func words(_ count: Int, _ caseClass: CaseClass, _ random: inout FuzzRandom) -> [UInt32] {
     (0..<count).map { _ in
         guard caseClass == .patterns else { return random.word() }
-        let word = random.pick([
-            0, 1, 0x1FF, 0x200, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FE80, 0xFFFF_FE7F, .max, UInt32(1) << UInt32(random.below(32)),
+        let word = random.pick(
+            [
+                0, 1, 0x1FF, 0x200, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FE80, 0xFFFF_FE7F, .max,
+                UInt32(1) << UInt32(random.below(32)),
             ] as [UInt32])
         return random.chance(3) ? word &+ UInt32(random.below(5)) &- 2 : word
     }
