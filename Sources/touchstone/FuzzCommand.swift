@@ -84,8 +84,10 @@ struct Fuzz: AsyncParsableCommand {
 
     @Option(
         name: .long,
-        help: ArgumentHelp("How often a failing case may be tried in smaller forms.", valueName: "n"))
-    var shrinkLimit = 2000
+        help: ArgumentHelp(
+            "How often a failing case may be tried in smaller forms; 300 by default for a command, else 2000.",
+            valueName: "n"))
+    var shrinkLimit: Int?
 
     @Option(
         name: [.short, .long],
@@ -127,7 +129,7 @@ struct Fuzz: AsyncParsableCommand {
             }
         }
         if !(timeout > 0 && timeout.isFinite) { throw ValidationError("--timeout takes a number above 0.") }
-        if shrinkLimit < 0 { throw ValidationError("--shrink-limit cannot be negative.") }
+        if let shrinkLimit, shrinkLimit < 0 { throw ValidationError("--shrink-limit cannot be negative.") }
         if (target == .exec) != (exec != nil) {
             throw ValidationError("--against exec and --exec 'CMD {in} {out}' go together.")
         }
@@ -158,7 +160,7 @@ struct Fuzz: AsyncParsableCommand {
         let fuzzer = Fuzzer(
             implementation,
             options: JudgingOptions(policy: policy ?? (target == .engine ? .exact : nil), nanRule: nan),
-            shrinkLimit: shrinkLimit)
+            shrinkLimit: shrinkLimit ?? (target == .exec ? 300 : 2000))
         var run = try await begin(fuzzer)
         if let only {
             guard run.operations.contains(FuzzCases.operation(ofCase: only)) else {
@@ -206,6 +208,10 @@ struct Fuzz: AsyncParsableCommand {
                 if resume != nil && !run.failures.isEmpty { try run.write(to: output) }
                 try save(run, fuzzer.implementation.name)
             }
+        } shrinking: { attempts in
+            bar.update(
+                limit == nil ? UInt64(monotonicSeconds() - start) : UInt64(judged),
+                note: "a failing case, made smaller: attempt \(attempts)")
         }
     }
 

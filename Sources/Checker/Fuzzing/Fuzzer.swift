@@ -93,12 +93,18 @@ public struct Fuzzer: Sendable {
     }
 
     /// The smallest case that was found to fail as `failing` does.
-    public func shrink(_ fuzzCase: FuzzCase, _ failing: GoldenCase, _ fault: FuzzFault) async throws -> FuzzFailure {
+    ///
+    /// - Parameter progress: is told the number of attempts before each.
+    public func shrink(
+        _ fuzzCase: FuzzCase, _ failing: GoldenCase, _ fault: FuzzFault, progress: @escaping (Int) -> Void = { _ in }
+    ) async throws -> FuzzFailure {
         var (minimal, found, attempts) = (failing, fault, 0)
         if let generator = FuzzCases.generator(of: failing.op) {
             // What hangs or crashes may take long each time.
             let limit = fault.failure == nil ? shrinkLimit : min(shrinkLimit, 200)
-            var shrinker = Shrinker(failing, fault, generator: generator, limit: limit) { try await self.fault(of: $0) }
+            var shrinker = Shrinker(failing, fault, generator: generator, limit: limit, progress: progress) {
+                try await self.fault(of: $0)
+            }
             try await shrinker.run()
             (minimal, found, attempts) = (shrinker.bestCase, shrinker.bestFault, shrinker.attempts)
         }
@@ -109,18 +115,23 @@ public struct Fuzzer: Sendable {
     }
 
     /// Judges one case.
-    public func run(only number: Int, into run: inout FuzzRun) async throws {
+    public func run(
+        only number: Int, into run: inout FuzzRun, shrinking: @escaping (Int) -> Void = { _ in }
+    ) async throws {
         let fuzzCase = FuzzCases.make(seed: run.seed, number: number)
-        try await judge(fuzzCase, try OperationCatalog.evaluate(fuzzCase.goldenCase), &run)
+        try await judge(fuzzCase, try OperationCatalog.evaluate(fuzzCase.goldenCase), &run, shrinking)
     }
 
     /// Judges case after case from the run's next one, those of its operations, until `isDone` says so or a signal came.
     ///
     /// Several cases' answers of the reference are computed at once; the implementation is asked for one at a time, in their order.
-    /// - Parameter progress: is called after each case.
+    /// - Parameters:
+    ///   - progress: is called after each case.
+    ///   - shrinking: is told the number of attempts while a failing case is made smaller.
     /// - Throws: ``OperationError`` if the reference refuses a case, and what the implementation throws when nothing could be asked.
     public func run(
-        _ run: inout FuzzRun, isDone: (FuzzRun) -> Bool, progress: (FuzzRun) throws -> Void = { _ in }
+        _ run: inout FuzzRun, isDone: (FuzzRun) -> Bool, progress: (FuzzRun) throws -> Void = { _ in },
+        shrinking: @escaping (Int) -> Void = { _ in }
     ) async throws {
         let selected = Set(run.operations)
         guard FuzzCases.operations.contains(where: selected.contains) else { return }
@@ -145,7 +156,7 @@ public struct Fuzzer: Sendable {
                     ahead.cancel()
                     return
                 }
-                do { try await judge(fuzzCase, right, &run) } catch {
+                do { try await judge(fuzzCase, right, &run, shrinking) } catch {
                     ahead.cancel()
                     // A signal while the implementation worked: the case is not counted.
                     if error is Interrupted || error is CancellationError { return }
@@ -157,12 +168,14 @@ public struct Fuzzer: Sendable {
         }
     }
 
-    private func judge(_ fuzzCase: FuzzCase, _ right: GoldenCase, _ run: inout FuzzRun) async throws {
+    private func judge(
+        _ fuzzCase: FuzzCase, _ right: GoldenCase, _ run: inout FuzzRun, _ shrinking: @escaping (Int) -> Void
+    ) async throws {
         do {
             let fault = try await fault(of: right)
             // The first of each operation is made small; the rest are counted.
             let isNew = fault != nil && !run.failures.contains { $0.minimal.op == right.op }
-            if let fault, isNew { run.failures.append(try await shrink(fuzzCase, right, fault)) }
+            if let fault, isNew { run.failures.append(try await shrink(fuzzCase, right, fault, progress: shrinking)) }
             let elements = right.outputs.tensors.reduce(0) { $0 + $1.tensor.count }
             run.coverage.add(fuzzCase, elements: elements, failed: fault != nil)
         } catch let unknown as FuzzUnknownOperation {

@@ -2,6 +2,7 @@ import GoldenIO
 import Goldens
 import JSON
 import ModelSpec
+import Platform
 import Reference
 
 /// Makes a failing case smaller while it fails and the reference still answers it: the sizes of every named dimension, the recipe,
@@ -11,6 +12,7 @@ struct Shrinker {
     private let original: GoldenCase
     private let fault: FuzzFault
     private let judge: (GoldenCase) async throws -> FuzzFault?
+    private let progress: (Int) -> Void
 
     /// How often the implementation may be asked.
     private let limit: Int
@@ -26,11 +28,13 @@ struct Shrinker {
 
     /// - Parameters:
     ///   - failing: with the reference's outputs.
+    ///   - progress: is told the number of attempts before each.
     ///   - judge: what is wrong with the implementation's answer to a case that the reference has answered; nil if nothing is.
     init(
         _ failing: GoldenCase, _ fault: FuzzFault, generator: CaseGenerator, limit: Int,
-        judge: @escaping (GoldenCase) async throws -> FuzzFault?
+        progress: @escaping (Int) -> Void, judge: @escaping (GoldenCase) async throws -> FuzzFault?
     ) {
+        self.progress = progress
         (self.generator, original, self.fault, self.limit, self.judge) = (generator, failing, fault, limit, judge)
         best = Draft(failing.recipe, failing.inputs.tensors.map { ($0.name, $0.tensor) })
         (bestCase, bestFault) = (failing, fault)
@@ -49,7 +53,8 @@ struct Shrinker {
         }
     }
 
-    private var isExhausted: Bool { attempts >= limit || candidates >= 20 * limit }
+    /// A signal ends it as the limit does: what was found so far stays.
+    private var isExhausted: Bool { attempts >= limit || candidates >= 20 * limit || Interruption.isRequested }
 
     /// Takes a candidate if it is valid, new, and fails in the same way.
     private mutating func takes(_ candidate: Draft) async throws -> Bool {
@@ -62,7 +67,10 @@ struct Shrinker {
         (goldenCase.recipe, goldenCase.inputs, goldenCase.outputs) = (draft.recipe, draft.inputs, [])
         guard let answered = try? OperationCatalog.evaluate(goldenCase) else { return false }
         attempts += 1
-        guard let found = try await judge(answered), found.failure?.kind == fault.failure?.kind else { return false }
+        progress(attempts)
+        let found: FuzzFault?
+        do { found = try await judge(answered) } catch is Interrupted { return false }
+        guard let found, found.failure?.kind == fault.failure?.kind else { return false }
         (best, bestCase, bestFault) = (draft, answered, found)
         return true
     }
