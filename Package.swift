@@ -144,7 +144,7 @@ let package = Package(
         .testTarget(
             name: "CommandLineTests",
             dependencies: [
-                "touchstone", "GoldenIO", "JSON", .product(name: "Subprocess", package: "swift-subprocess"),
+                "touchstone", "Checker", "GoldenIO", "JSON", "Platform", .product(name: "Subprocess", package: "swift-subprocess"),
             ],
             swiftSettings: strict),
     ]

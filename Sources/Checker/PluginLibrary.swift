@@ -34,6 +34,7 @@ public actor PluginLibrary: Implementation {
     public private(set) var processCount = 0
 
     private let program: String
+    private let environment: [String: String]
     private var child: ChildProcess?
     private var number: UInt64 = 0
     private let executor = QueueExecutor(label: "touchstone.plugin")
@@ -43,9 +44,13 @@ public actor PluginLibrary: Implementation {
     /// - Parameters:
     ///   - path: The library. It is opened at the first case, or by ``open()``.
     ///   - program: The path of the program `touchstone`, whose hidden verb `plugin-host` loads the library.
-    public init(path: String, program: String, limits: Limits = Limits()) {
+    ///   - environment: Added to that of its process.
+    public init(
+        path: String, program: String, limits: Limits = Limits(), environment: [String: String] = [:]
+    ) {
         self.path = path
         self.program = program
+        self.environment = environment
         self.limits = limits
     }
 
@@ -116,7 +121,7 @@ public actor PluginLibrary: Implementation {
             // A crash is expected here and there; Swift's own handler would take seconds over each.
             child = try ChildProcess(
                 executable: program, arguments: arguments + ["--", path],
-                settings: ["SWIFT_BACKTRACE": "enable=no"])
+                settings: environment.merging(["SWIFT_BACKTRACE": "enable=no"]) { given, _ in given })
         } catch {
             throw failure("could not be given a process: \(error)")
         }
