@@ -11,8 +11,8 @@ struct Touchstone: AsyncParsableCommand {
         abstract: "A reference test oracle for the numerics of large transformer training.",
         discussion: """
             Touchstone writes golden tensors from a bit-exact reference, fills in the reference's answers for your own \
-            inputs, and judges other implementations: a file that they wrote, or a command that reads one file and \
-            writes another.
+            inputs, and judges other implementations: a file that they wrote, a command that reads one file and \
+            writes another, or a shared library.
 
             Exit status: 0 conforms, 1 does not conform, 2 could not be judged (an unreadable file, a failed process), \
             64 usage.
@@ -23,7 +23,7 @@ struct Touchstone: AsyncParsableCommand {
             DataCommand.self,
             Diff.self, Dump.self,
             Hash.self,
-            Prove.self, Doctor.self, Demo.self,
+            Prove.self, Doctor.self, Demo.self, PluginHostCommand.self,
         ])
 
     static func main() async {
