@@ -21,7 +21,8 @@ struct Fuzz: AsyncParsableCommand {
             A case depends on --seed and its number alone: not on threads, time, or the operations that are selected. --only N makes case N again.
 
               touchstone fuzz --seconds 60
-              touchstone fuzz --against exec --exec './my_kernel {in} {out}' --suite dot --cases 500
+              touchstone fuzz --exec './my_kernel {in} {out}' --suite dot --cases 500
+              touchstone fuzz --library ./libmine.so --suite squinch --seconds 600
               touchstone fuzz --seconds 3600 --resume night.json
 
             The engine runs in this process, so that a trap in it would end this command too; \
@@ -68,11 +69,17 @@ struct Fuzz: AsyncParsableCommand {
     var exec: String?
 
     @Option(
-        name: .long, help: ArgumentHelp("The shared library to try.", valueName: "lib.so"))
+        name: .long, help: ArgumentHelp("The shared library to try; it implements touchstone.h.", valueName: "lib.so"))
     var library: String?
 
     @Option(name: .long, help: ArgumentHelp("Seconds that one case may take a command or library.", valueName: "s"))
     var timeout: Double = 60
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Megabytes of memory that the library may take; 0: as much as there is.", valueName: "megabytes"))
+    var memory = 4096
 
     @OptionGroup var engine: EngineOptions
 
@@ -128,7 +135,11 @@ struct Fuzz: AsyncParsableCommand {
                 throw ValidationError("--only judges one case: without --cases, --seconds and --resume.")
             }
         }
-        if !(timeout > 0 && timeout.isFinite) { throw ValidationError("--timeout takes a number above 0.") }
+        if !(timeout > 0 && timeout <= 1e6) { throw ValidationError("--timeout takes seconds above 0.") }
+        if !(0...(1 << 30)).contains(memory) { throw ValidationError("--memory takes megabytes, or 0.") }
+        if let exec, !exec.contains("{out}") {
+            throw ValidationError("The command of --exec must say where {out} goes.")
+        }
         if let shrinkLimit, shrinkLimit < 0 { throw ValidationError("--shrink-limit cannot be negative.") }
         if (target == .exec) != (exec != nil) {
             throw ValidationError("--against exec and --exec 'CMD {in} {out}' go together.")
@@ -154,9 +165,7 @@ struct Fuzz: AsyncParsableCommand {
 
     func run() async throws {
         Interruption.watch()
-        let folder = try TemporaryFolder()
-        defer { folder.remove() }
-        let implementation = try makeImplementation(folder)
+        let implementation = try await makeImplementation()
         let fuzzer = Fuzzer(
             implementation,
             options: JudgingOptions(policy: policy ?? (target == .engine ? .exact : nil), nanRule: nan),
@@ -265,15 +274,36 @@ struct Fuzz: AsyncParsableCommand {
         }
     }
 
-    private func makeImplementation(_ folder: TemporaryFolder) throws -> any Implementation {
+    private func makeImplementation() async throws -> any Implementation {
         switch target {
         case .engine:
             let context = engine.context()
             return EngineImplementation(catalog: EngineCatalog(context), name: EngineOptions.name(context))
         case .exec:
-            return FuzzProcess(
-                process: try PluginProcess(command: exec ?? "", timeout: .seconds(timeout)), folder: folder)
-        case .library: throw CommandError("not yet")
+            return ShellCommand(
+                process: ProcessImplementation(try PluginProcess(command: exec ?? "", timeout: .seconds(timeout))))
+        case .library:
+            var limits = PluginLibrary.Limits(memory: memory == 0 ? nil : memory << 20)
+            limits.seconds = timeout
+            let library = PluginLibrary(path: library ?? "", limits: limits)
+            try await library.open()
+            return library
+        }
+    }
+}
+
+/// A command for /bin/sh that is run once a case.
+private struct ShellCommand: Implementation {
+    let process: ProcessImplementation
+    var name: String { process.name }
+
+    /// - Throws: what the process does; ``CommandError`` if the shell says that there is no such command.
+    func outputs(for goldenCase: GoldenCase) async throws -> TensorGroup? {
+        do { return try await process.outputs(for: goldenCase) } catch let failure as ImplementationFailure {
+            if failure.kind == .exit(status: 126) || failure.kind == .exit(status: 127) {
+                throw CommandError("the command cannot be run: \(failure)")
+            }
+            throw failure
         }
     }
 }

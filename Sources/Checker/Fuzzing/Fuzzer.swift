@@ -5,7 +5,7 @@ import Platform
 
 /// What is wrong with an answer to a case.
 public struct FuzzFault: Sendable {
-    /// The verdict on every output; with a failure all are malformed.
+    /// The verdict on every output; with a failure all have failed, or are malformed.
     public let report: CaseReport
     /// What the implementation answered; empty with a failure.
     public let outputs: TensorGroup
@@ -78,16 +78,9 @@ public struct Fuzzer: Sendable {
             let report = Judge.judge(answer, against: right, suite: suite, file: "", options: options)
             return report.conforms ? nil : FuzzFault(report: report, outputs: outputs, failure: nil)
         } catch let failure as ImplementationFailure {
-            let policy = options.policy ?? Policy.standard(for: right.op)
-            let outputs = right.outputs.tensors.map { named in
-                OutputComparison(
-                    goldenCase: right, name: named.name, expected: named.tensor, policy: policy,
-                    nanRule: options.nanRule
-                ).malformed("no answer: \(failure.what)")
-            }
-            let report = CaseReport(
-                suite: suite, file: "", name: right.name, op: right.op, why: right.why, recipe: right.recipe,
-                outputs: outputs)
+            let report = Judge.failed(
+                right, suite: suite, file: "", options: options,
+                verdict: failure.kind == .malformed ? .malformed : .failed, failure.what)
             return FuzzFault(report: report, outputs: [], failure: failure)
         }
     }
