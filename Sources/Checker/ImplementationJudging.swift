@@ -73,14 +73,18 @@ extension Report {
         }
     }
 
-    /// "bf16.rem (5), gumbel.topk (12)": the operations of the skipped cases, in order.
-    public var skippedOperations: String {
-        var operations: [String] = []
+    /// ("bf16", "bf16.rem (5), bf16.fma (12)"): the operations of the skipped cases, with how many of each, in order.
+    public var skippedOperationsBySuite: [(suite: String, operations: String)] {
+        var suites: [String] = []
+        var operations: [String: [String]] = [:]
         var counts: [String: Int] = [:]
         for one in skipped {
-            if counts[one.op] == nil { operations.append(one.op) }
+            if operations[one.suite] == nil { suites.append(one.suite) }
+            if counts[one.op] == nil { operations[one.suite, default: []].append(one.op) }
             counts[one.op, default: 0] += 1
         }
-        return operations.map { "\($0) (\(counts[$0] ?? 0))" }.joined(separator: ", ")
+        return suites.map { suite in
+            (suite, (operations[suite] ?? []).map { "\($0) (\(counts[$0] ?? 0))" }.joined(separator: ", "))
+        }
     }
 }

@@ -54,8 +54,6 @@ public actor PluginLibrary: Implementation {
         self.limits = limits
     }
 
-    deinit { child?.finish(seconds: 1) }
-
     /// Loads the library.
     ///
     /// - Throws: ``PluginLibraryError`` if it cannot be loaded, is none, or is of another version; `Interrupted`.

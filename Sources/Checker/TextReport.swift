@@ -29,7 +29,8 @@ public struct TextReport {
         }
         if !report.skipped.isEmpty {
             lines.append("")
-            lines.append("skipped, not implemented: \(report.skippedOperations)")
+            lines.append("skipped, not implemented (cases):")
+            lines += report.skippedOperationsBySuite.map { "  \($0.suite): \($0.operations)" }
         }
         if !report.notes.isEmpty {
             lines.append("")
