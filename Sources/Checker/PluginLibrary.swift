@@ -145,7 +145,7 @@ public actor PluginLibrary: Implementation {
         switch exchange {
         case .answer, .garbage:
             return (
-                .malformed, "wrote on the socket of its process, which is not its own, so that no answer could be read"
+                .malformed, "wrote on or closed the socket between the two processes, so that no answer could be read"
             )
         case .ended(.signaled(let number)):
             let name = ProcessEnd.name(ofSignal: number).map { " (\($0))" } ?? ""

@@ -151,8 +151,8 @@ struct Validate: AsyncParsableCommand {
         }
         guard !result.cases.isEmpty else {
             throw JudgingError.nothingToJudge(
-                "'\(result.subject)' has no output of any of the \(result.skipped.count) cases: \(result.skippedOperations)"
-            )
+                "'\(result.subject)' has no output of any of the \(result.skipped.count) cases: "
+                    + result.skippedOperationsBySuite.map(\.operations).joined(separator: ", "))
         }
         try result.refuseVacuous()
         try report.write(result)

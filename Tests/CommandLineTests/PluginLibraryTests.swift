@@ -10,7 +10,7 @@ import Testing
 private enum Libraries {
     /// Compiles with clang, which comes with Swift, or the system's compiler.
     static func compileC(_ source: String, _ name: String, _ flags: [String] = []) async throws -> String {
-        let path = folder.file(name)
+        let path = "\(folder)/\(name)"
         try await run(
             "/bin/sh",
             [
@@ -22,13 +22,17 @@ private enum Libraries {
         return path
     }
 
-    static let folder: TemporaryFolder = {
-        do { return try TemporaryFolder() } catch { fatalError("\(error)") }
+    /// Removed when the tests end.
+    private static let folder: String = {
+        let path = FileManager.default.temporaryDirectory.path + "/touchstone-test-\(UUID().uuidString)"
+        try? FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        atexit { try? FileManager.default.removeItem(atPath: Libraries.folder) }
+        return path
     }()
 
     static let exampleInC = Task { try await compileC("Tools/examples/plugin.c", "example-c.so") }
     static let exampleInSwift = Task {
-        let path = folder.file("example-swift.so")
+        let path = "\(folder)/example-swift.so"
         try await run(
             "/usr/bin/env",
             [

@@ -201,8 +201,8 @@ def cross_entropy(case: Case, tensor: Inputs) -> Tensors:
 def sparse_cross_entropy(case: Case, tensor: Inputs) -> Tensors:
     logits, ids, weights = tensor("logits").requires_grad_(), tensor("ids").long(), tensor("weights")
     filled = ids != EMPTY
-    chosen = torch.log_softmax(logits, -1).gather(1, torch.where(filled, ids, 0))
-    losses = -torch.where(filled, weights * chosen, 0).sum(-1)
+    ids, weights = torch.where(filled, ids, 0), torch.where(filled, weights, 0)
+    losses = -(weights * torch.log_softmax(logits, -1).gather(1, ids)).sum(-1)
     return _losses(case, logits, losses, filled.any(-1))
 
 
