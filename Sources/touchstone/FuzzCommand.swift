@@ -44,7 +44,7 @@ struct Fuzz: AsyncParsableCommand {
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "How many cases, those before --resume included; 2000 where neither this nor --seconds is given.",
+            "How many cases to ask, those before --resume included; 2000 where neither this nor --seconds is given.",
             valueName: "n"))
     var cases: Int?
 

@@ -26,10 +26,7 @@ public struct FuzzReport: Sendable {
             lines += details(failure, heading: colour("FAILED", "31"))
         }
         if !run.coverage.missing.isEmpty {
-            lines += [
-                "",
-                "note: not asked for what it does not have: \(run.coverage.missing.keys.sorted().joined(separator: ", "))",
-            ]
+            lines += ["", "note: not answered, for want of the operation or recipe: \(missing())"]
         }
         let verdict =
             run.coverage.cases == 0
@@ -77,6 +74,27 @@ public struct FuzzReport: Sendable {
             ])
         }
         return Self.table(rows)
+    }
+
+    /// "zreg, bf16.add (12 of 50)": suites and operations that the implementation has nothing of, and how many cases of others.
+    private func missing() -> String {
+        var judged: [String: Int] = [:]
+        for (key, count) in run.coverage.counts { judged[key.operation, default: 0] += count.cases }
+        var parts: [String] = []
+        for suite in Suite.allCases {
+            let asked = OperationCatalog.all.filter { $0.suite == suite }.map(\.name)
+                .filter { judged[$0] != nil || run.coverage.missing[$0] != nil }
+            let lacking = asked.filter { run.coverage.missing[$0] != nil }
+            if lacking == asked && !asked.isEmpty && asked.allSatisfy({ judged[$0] == nil }) {
+                parts.append("all of \(suite.rawValue)")
+                continue
+            }
+            for op in lacking {
+                let (without, with) = (run.coverage.missing[op] ?? 0, judged[op] ?? 0)
+                parts.append(with == 0 ? op : "\(op) (\(without) of \(without + with))")
+            }
+        }
+        return parts.joined(separator: ", ")
     }
 
     private static func table(_ rows: [[String]]) -> [String] {
