@@ -87,10 +87,14 @@ let package = Package(
         .target(
             name: "Checker",
             dependencies: [
-                "BFloat16", "ExactMath", "Goldens", "GoldenIO", "JSON", "ModelSpec", "Platform", "Reference",
+                "BFloat16", "CTouchstonePlugin", "ExactMath", "Goldens", "GoldenIO", "JSON", "ModelSpec", "Platform",
+                "Reference",
                 .product(name: "Subprocess", package: "swift-subprocess"),
             ],
             swiftSettings: strict),
+
+        // The interface of shared libraries that are judged: a header, for them and for the host.
+        .target(name: "CTouchstonePlugin"),
 
         // Tokens from text, chats and document trees; packing; the order of training data.
         .target(
@@ -122,8 +126,8 @@ let package = Package(
         .testTarget(
             name: "EngineTests",
             dependencies: [
-                "BFloat16", "Checker", "Engine", "EngineOperations", "ExactMath", "GoldenIO", "Goldens", "Kernels",
-                "KernelsEmulated", "ModelSpec", "Reference", "TrainingData",
+                "BFloat16", "Checker", "Engine", "EngineOperations", "ExactMath", "GoldenIO", "Goldens", "JSON",
+                "Kernels", "KernelsEmulated", "ModelSpec", "Reference", "TrainingData",
             ], swiftSettings: strict),
         .testTarget(
             name: "GoldenIOTests", dependencies: ["GoldenIO", "JSON"], resources: [.copy("Fixtures")],
@@ -140,7 +144,8 @@ let package = Package(
         .testTarget(
             name: "CommandLineTests",
             dependencies: [
-                "touchstone", "GoldenIO", "JSON", .product(name: "Subprocess", package: "swift-subprocess"),
+                "touchstone", "Checker", "GoldenIO", "JSON", "Platform",
+                .product(name: "Subprocess", package: "swift-subprocess"),
             ],
             swiftSettings: strict),
     ]

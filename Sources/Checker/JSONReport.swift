@@ -13,6 +13,13 @@ extension Report {
                 Dictionary(
                     uniqueKeysWithValues: Verdict.allCases.map { ($0.rawValue, JSONValue.integer(Int64(count($0)))) })),
             "cases": .array(cases.map(\.json)),
+            "skipped": .array(
+                skipped.map {
+                    .object([
+                        "suite": .string($0.suite), "file": .string($0.file), "case": .string($0.name),
+                        "op": .string($0.op),
+                    ])
+                }),
             "notes": .array(notes.map(JSONValue.string)),
         ])
     }

@@ -7,17 +7,23 @@ public struct JudgingOptions: Sendable {
     public var nanRule: NaNRule
     /// Cases to judge; all if empty.
     public var cases: Set<String>
+    /// Whether a case that is answered with no output at all is judged as missing instead of being skipped.
+    public var requiresAll: Bool
 
-    public init(policy: Policy? = nil, nanRule: NaNRule = .asClass, cases: Set<String> = []) {
+    public init(
+        policy: Policy? = nil, nanRule: NaNRule = .asClass, cases: Set<String> = [], requiresAll: Bool = false
+    ) {
         self.policy = policy
         self.nanRule = nanRule
         self.cases = cases
+        self.requiresAll = requiresAll
     }
 }
 
 /// Judges files of outputs against golden files.
 public enum Judge {
-    /// Adds the verdicts on every case of `golden` to a report; one case of each file is in memory at a time.
+    /// Adds the verdicts on every case of `golden` to a report; one case of each file is in memory at a time. A case that the candidate lacks, or
+    /// has no output of, is skipped unless ``JudgingOptions/requiresAll``.
     ///
     /// - Throws: `GoldenIOError` if either file cannot be read.
     public static func judge(
@@ -27,13 +33,13 @@ public enum Judge {
         for name in golden.caseNames where options.cases.isEmpty || options.cases.contains(name) {
             let right = try golden.readCase(name)
             let answer = offered.contains(name) ? try candidate.readCase(name, groups: [.inputs, .outputs]) : nil
-            report.append(
-                judge(answer, against: right, suite: golden.header.suite, file: golden.path, options: options))
-            if let answer {
-                for extra in answer.outputs.names where right.outputs[extra] == nil {
-                    report.append(note: "\(candidate.path): case '\(name)' has an extra output '\(extra)', not judged")
-                }
+            let suite = golden.header.suite
+            if !options.requiresAll, answer?.outputs.isEmpty ?? true, !right.outputs.isEmpty {
+                report.append(skipped: SkippedCase(suite: suite, file: golden.path, name: name, op: right.op))
+                continue
             }
+            report.append(judge(answer, against: right, suite: suite, file: golden.path, options: options))
+            if let answer { report.noteExtraOutputs(of: answer, against: right, from: candidate.path) }
         }
         let known = Set(golden.caseNames)
         for name in candidate.caseNames where !known.contains(name) {

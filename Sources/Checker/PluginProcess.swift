@@ -1,4 +1,7 @@
 import Foundation
+import GoldenIO
+import Goldens
+import ModelSpec
 import Platform
 import Subprocess
 
@@ -27,36 +30,52 @@ public struct PluginProcess: Sendable {
     /// - Throws: ``JudgingError/plugin(command:file:_:)`` saying what it did wrong: exit status, signal, timeout, no regular file at {out}; with the
     ///   end of what it printed.
     public func run(input: String, output: String, naming file: String) async throws {
+        do {
+            try await run(input: input, output: output)
+        } catch let failure as ProcessFailure {
+            throw JudgingError.plugin(command: command, file: file, failure.description)
+        }
+    }
+
+    /// - Throws: ``ProcessFailure``, `Interrupted`.
+    func run(input: String, output: String) async throws {
         let line = command.replacing("{in}", with: Self.quoted(input)).replacing("{out}", with: Self.quoted(output))
         let printed = Tail()
         var options = PlatformOptions()
         options.createSession = true
+        func failure(_ kind: ImplementationFailure.Kind, _ what: String) -> ProcessFailure {
+            ProcessFailure(kind: kind, what: what, printed: printed.text)
+        }
         let outcome: Outcome
         do {
             outcome = try await execute(line, options, printed)
         } catch is CancellationError {
             throw Interrupted()
         } catch {
-            throw failure(file, "could not be started: \(error)", printed)
+            throw failure(.reported, "could not be started: \(error)")
         }
         switch outcome {
-        case .timeout: throw failure(file, "was still running after the timeout of \(seconds) s and was ended", printed)
+        case .timeout:
+            throw failure(.hang, "was still running after the timeout of \(seconds) s and was ended")
         case .interrupted: throw Interrupted()
         case .ended(.exited(0)): break
-        case .ended(.exited(let code)): throw failure(file, "failed with exit status \(code)", printed)
-        case .ended(.signaled(let number)): throw failure(file, "was ended by signal \(number)", printed)
+        case .ended(.exited(let code)): throw failure(.exit(status: code), "failed with exit status \(code)")
+        case .ended(.signaled(let number)):
+            let name = ProcessEnd.name(ofSignal: number).map { " (\($0))" } ?? ""
+            throw failure(.crash(signal: number), "was ended by signal \(number)\(name)")
         }
         // Not followed: a symbolic link is not a file that the command wrote.
         let attributes = try? FileManager.default.attributesOfItem(atPath: output)
         guard let type = attributes?[.type] as? FileAttributeType else {
-            throw failure(file, "ended well but wrote no file at {out}", printed)
+            throw failure(.malformed, "ended well but wrote no file at {out}")
         }
         guard type == .typeRegular else {
-            throw failure(file, "left something at {out} that is not a regular file but \(Self.noun(type))", printed)
+            throw failure(
+                .malformed, "left something at {out} that is not a regular file but \(Self.noun(type))")
         }
         let size = (try? Files.status(of: output).size) ?? 0
         guard size <= outputLimit else {
-            throw failure(file, "wrote \(size) bytes to {out}; at most \(outputLimit) are read", printed)
+            throw failure(.malformed, "wrote \(size) bytes to {out}; at most \(outputLimit) are read")
         }
     }
 
@@ -107,11 +126,6 @@ public struct PluginProcess: Sendable {
         return text
     }
 
-    private func failure(_ file: String, _ what: String, _ printed: Tail) -> JudgingError {
-        let text = printed.text
-        return .plugin(command: command, file: file, text.isEmpty ? what : what + "; it printed:\n" + text)
-    }
-
     /// For the shell: inside single quotes, which themselves are escaped.
     public static func quoted(_ path: String) -> String { "'" + path.replacing("'", with: "'\\''") + "'" }
 
@@ -121,6 +135,60 @@ public struct PluginProcess: Sendable {
         case .typeSymbolicLink: "a symbolic link"
         case .typeSocket: "a socket"
         default: "a pipe or a device"
+        }
+    }
+}
+
+/// What a command did instead of answering.
+struct ProcessFailure: Error, CustomStringConvertible {
+    let kind: ImplementationFailure.Kind
+    let what: String
+    let printed: String
+
+    var description: String { printed.isEmpty ? what : what + "; it printed:\n" + printed }
+}
+
+/// A command asked one case at a time, each in a file of its own: slow, and the same to whoever asks as a library.
+public struct ProcessImplementation: Implementation {
+    public let plugin: PluginProcess
+    public var name: String { plugin.command }
+
+    public init(_ plugin: PluginProcess) { self.plugin = plugin }
+
+    /// Runs the command on a file with this one case. A case without any output in the answer, or absent from it, is one that the command does not have.
+    public func outputs(for goldenCase: GoldenCase) async throws -> TensorGroup? {
+        let folder = FileManager.default.temporaryDirectory.path + "/touchstone-\(UUID().uuidString)"
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let (input, output) = (folder + "/in.h5", folder + "/out.h5")
+        var question = goldenCase
+        for group in CaseGroup.allCases where group != .inputs { question[group] = [] }
+        let suite = (try? OperationCatalog.operation(named: goldenCase.op))?.suite.rawValue ?? ""
+        let writer = try GoldenWriter(
+            path: input,
+            header: GoldenHeader(
+                specVersion: Specification.version, suite: suite, tier: "", generator: Specification.generator, seed: 0)
+        )
+        try writer.write(question)
+        try writer.finish()
+        func failure(_ kind: ImplementationFailure.Kind, _ what: String, _ printed: String = "")
+            -> ImplementationFailure
+        {
+            ImplementationFailure(
+                kind, implementation: name, goldenCase: goldenCase.name, "\(what) (\(goldenCase.op))", printed: printed)
+        }
+        do {
+            try await plugin.run(input: input, output: output)
+        } catch let error as ProcessFailure {
+            throw failure(error.kind, error.what, error.printed)
+        }
+        do {
+            let file = try GoldenFile(reading: output, byteLimit: plugin.outputLimit)
+            guard file.caseNames.contains(goldenCase.name) else { return nil }
+            let outputs = try file.readCase(goldenCase.name, groups: [.outputs]).outputs
+            return outputs.isEmpty ? nil : outputs
+        } catch {
+            throw failure(.malformed, "wrote an {out} that cannot be read: \(error)")
         }
     }
 }
@@ -138,7 +206,7 @@ private final class ProcessHolder: Sendable {
 }
 
 /// The last 4 KiB of what a process printed.
-private final class Tail: Sendable {
+final class Tail: Sendable {
     private let bytes = Synchronized<[UInt8]>([])
     private static let limit = 4096
 

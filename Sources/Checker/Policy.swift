@@ -56,6 +56,8 @@ public enum Verdict: String, Sendable, CaseIterable {
     case missing
     /// Of another type or shape, or computed from other inputs.
     case malformed
+    /// It crashed, hung or said that it failed, instead of answering: it could not be judged.
+    case failed
 
     /// Whether the implementation conforms in this output.
     public var conforms: Bool { self == .exact || self == .legalReordering || self == .withinTolerance }

@@ -121,6 +121,8 @@ public struct Report: Sendable, Hashable {
     /// What was judged: a path or a command.
     public let subject: String
     public private(set) var cases: [CaseReport] = []
+    /// The cases that the candidate does not have; they count neither for nor against it.
+    public private(set) var skipped: [SkippedCase] = []
     /// What the candidate has beside what was judged.
     public private(set) var notes: [String] = []
 
@@ -128,9 +130,13 @@ public struct Report: Sendable, Hashable {
 
     public mutating func append(_ report: CaseReport) { cases.append(report) }
     public mutating func append(note: String) { notes.append(note) }
+    public mutating func append(skipped: SkippedCase) { self.skipped.append(skipped) }
 
     /// Whether anything was judged and all of it conforms.
     public var conforms: Bool { !cases.isEmpty && cases.allSatisfy(\.conforms) }
+
+    /// Whether everything that was asked could be judged: no crash, no hang, no answer given up.
+    public var isJudged: Bool { count(.failed) == 0 }
 
     public func count(_ verdict: Verdict) -> Int {
         cases.reduce(0) { $0 + $1.outputs.count { $0.verdict == verdict } }

@@ -27,6 +27,11 @@ public struct TextReport {
             lines.append(
                 "... and \(failing.count - detailLimit) more outputs that do not conform; --details N shows more")
         }
+        if !report.skipped.isEmpty {
+            lines.append("")
+            lines.append("skipped, not implemented (cases):")
+            lines += report.skippedOperationsBySuite.map { "  \($0.suite): \($0.operations)" }
+        }
         if !report.notes.isEmpty {
             lines.append("")
             lines += report.notes.prefix(10).map { "note: \($0)" }
@@ -50,7 +55,7 @@ public struct TextReport {
         }
         let header = [
             "suite", "operation", "cases", "exact", "reordered", "tolerated", "outside", "missing", "malformed",
-            "elements", "differ", "ulps",
+            "failed", "elements", "differ", "ulps",
         ]
         var rows = [header]
         for key in operations {
@@ -66,13 +71,14 @@ public struct TextReport {
             rows.append(
                 name + [
                     "\(cases.count)", count(.exact), count(.legalReordering), count(.withinTolerance), count(.outside),
-                    count(.missing), count(.malformed), "\(outputs.reduce(0) { $0 + $1.elements })",
+                    count(.missing), count(.malformed), count(.failed),
+                    "\(outputs.reduce(0) { $0 + $1.elements })",
                     differ == 0 ? "-" : "\(differ)", farthest.map(UlpHistogram.label) ?? "-",
                 ])
         }
         // Columns that are empty throughout are left out.
         let kept = header.indices.filter { column in
-            !["reordered", "tolerated", "missing", "malformed"].contains(header[column])
+            !["reordered", "tolerated", "missing", "malformed", "failed"].contains(header[column])
                 || rows.dropFirst().contains { $0[column] != "-" }
         }
         let widths = kept.map { column in rows.map { $0[column].count }.max() ?? 0 }
@@ -135,7 +141,8 @@ public struct TextReport {
         for kind in Verdict.allCases where report.count(kind) > 0 {
             parts.append("\(report.count(kind)) \(kind.rawValue)")
         }
-        return parts[0] + " (" + parts.dropFirst().joined(separator: ", ") + ")"
+        let skipped = report.skipped.isEmpty ? "" : "; \(report.skipped.count) cases skipped"
+        return parts[0] + " (" + parts.dropFirst().joined(separator: ", ") + ")" + skipped
     }
 
     private func colour(_ text: String, _ code: String) -> String {

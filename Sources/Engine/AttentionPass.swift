@@ -322,7 +322,8 @@ public struct AttentionPass {
         /// sums [rows, D] = bf16 weights [rows, keys] times [keys, D] by depth, over the runs that are seen.
         private func weightedRows(_ weights: BF16, _ rows: Int, _ panels: UnsafeRawPointer) {
             let unit = kernels.tileColumns
-            let depthBytes = kernels.pack.columnBytes(unit, pass.paddedKeys) / pass.paddedKeys
+            // Without keys there is no run.
+            let depthBytes = kernels.pack.columnBytes(unit, pass.paddedKeys) / max(1, pass.paddedKeys)
             var accumulates = false
             pass.forEachRun(seen) { run in
                 let depth = 16 * run.count

@@ -28,6 +28,18 @@ struct Diagnose: AsyncParsableCommand {
         help: ArgumentHelp("The command to diagnose; {in} and {out} stand for paths.", valueName: "command"))
     var exec: String?
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp("A shared library with the functions of touchstone.h to diagnose.", valueName: "lib"))
+    var library: String?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Find the order in which dot.gemm adds so many terms (2 to 256), by asking the command or the library.",
+            valueName: "terms"))
+    var probeOrder: Int?
+
     @Option(name: .long, help: ArgumentHelp("The folder of goldens, or one golden file.", valueName: "path"))
     var goldens = "GoldenData"
 
@@ -62,8 +74,12 @@ struct Diagnose: AsyncParsableCommand {
 
     func validate() throws {
         if list { return }
-        if (file == nil) == (exec == nil) {
-            throw ValidationError("Give a file to diagnose, or a command with --exec.")
+        if [file, exec, library].count(where: { $0 != nil }) != 1 {
+            throw ValidationError("Give one of a file to diagnose, a command with --exec and a library with --library.")
+        }
+        if let probeOrder, !(2...256).contains(probeOrder) { throw ValidationError("--probe-order takes 2 to 256.") }
+        if probeOrder != nil && file != nil {
+            throw ValidationError("--probe-order asks new questions: it needs --exec or --library.")
         }
         if let exec, !exec.contains("{out}") {
             throw ValidationError("The command of --exec must say where {out} goes.")
@@ -74,17 +90,21 @@ struct Diagnose: AsyncParsableCommand {
     func run() async throws {
         if list { return printList() }
         Interruption.watch()
-        var report = DiagnosisReport(subject: file ?? exec ?? "")
+        if let probeOrder { return try await showOrder(probeOrder) }
+        var report = DiagnosisReport(subject: file ?? exec ?? library ?? "")
         var byOperation: [String: [Observation]] = [:]
         var order: [String] = []
+        func add(_ observation: Observation) {
+            let op = observation.goldenCase.op
+            if byOperation[op] == nil { order.append(op) }
+            byOperation[op, default: []].append(observation)
+        }
         func add(_ candidate: GoldenFile, _ golden: GoldenFile) throws {
             let offered = Set(candidate.caseNames)
             for name in golden.caseNames where (cases.isEmpty || cases.contains(name)) && offered.contains(name) {
                 let right = try golden.readCase(name)
                 let answer = try candidate.readCase(name, groups: [.outputs, .intermediates])
-                if byOperation[right.op] == nil { order.append(right.op) }
-                byOperation[right.op, default: []].append(
-                    Observation(goldenCase: right, outputs: answer.outputs, intermediates: answer.intermediates))
+                add(Observation(goldenCase: right, outputs: answer.outputs, intermediates: answer.intermediates))
             }
         }
         if let file {
@@ -93,7 +113,32 @@ struct Diagnose: AsyncParsableCommand {
         } else if let exec {
             let plugin = try PluginProcess(command: exec, timeout: .seconds(timeout))
             let paths = try goldenPaths(goldens, suites: suite.map(\.rawValue))
-            try await plugin.answers(to: paths, cases: Set(cases), label: "ask", quiet: quiet) { try add($0, $1) }
+            try await plugin.answers(to: paths, cases: Set(cases), label: "ask", quiet: quiet) {
+                try add($0, $1)
+            } failed: { _, _, error, _ in
+                report.append(note: error.description)
+            }
+        } else if let library {
+            let plugin = PluginLibrary(path: library, limits: limits)
+            try await plugin.open()
+            let paths = try goldenPaths(goldens, suites: suite.map(\.rawValue))
+            let bar = ProgressBar("ask", total: UInt64(paths.count), unit: "files", quiet: quiet)
+            for (index, path) in paths.enumerated() {
+                let golden = try GoldenFile(reading: path)
+                for name in golden.caseNames where cases.isEmpty || cases.contains(name) {
+                    try Interruption.check()
+                    let right = try golden.readCase(name)
+                    do {
+                        guard let outputs = try await plugin.outputs(for: right) else { continue }
+                        add(Observation(goldenCase: right, outputs: outputs))
+                    } catch let failure as ImplementationFailure {
+                        report.append(note: failure.description)
+                    }
+                }
+                bar.update(UInt64(index + 1))
+            }
+            bar.finish()
+            await plugin.close()
         }
         guard !order.isEmpty else {
             throw JudgingError.nothingToJudge("the implementation answered no case of '\(goldens)'")
@@ -115,6 +160,29 @@ struct Diagnose: AsyncParsableCommand {
             print(text, terminator: "")
         }
         if report.wrong > 0 { throw ExitCode(1) }
+    }
+
+    private var limits: PluginLibrary.Limits {
+        var limits = PluginLibrary.Limits()
+        limits.seconds = timeout
+        return limits
+    }
+
+    private func showOrder(_ terms: Int) async throws {
+        let implementation: any Implementation
+        var opened: PluginLibrary?
+        if let library {
+            let plugin = PluginLibrary(path: library, limits: limits)
+            try await plugin.open()
+            implementation = plugin
+            opened = plugin
+        } else {
+            implementation = ProcessImplementation(
+                try PluginProcess(command: exec ?? "", timeout: .seconds(timeout)))
+        }
+        let order = try await SummationOrder.probe(implementation, terms: terms)
+        await opened?.close()
+        print(order.text, terminator: "")
     }
 
     private func printList() {

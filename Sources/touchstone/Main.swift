@@ -11,20 +11,21 @@ struct Touchstone: AsyncParsableCommand {
         abstract: "A reference test oracle for the numerics of large transformer training.",
         discussion: """
             Touchstone writes golden tensors from a bit-exact reference, fills in the reference's answers for your own \
-            inputs, and judges other implementations: a file that they wrote, or a command that reads one file and \
-            writes another.
+            inputs, and judges other implementations: a file that they wrote, a command that reads one file and \
+            writes another, or a shared library.
 
             Exit status: 0 conforms, 1 does not conform, 2 could not be judged (an unreadable file, a failed process), \
             64 usage.
             """,
         version: "touchstone \(Specification.softwareVersion), specification \(Specification.version)",
         subcommands: [
-            Generate.self, Evaluate.self, Validate.self, Diagnose.self, Localise.self, Check.self, Mutate.self,
+            Generate.self, Evaluate.self, Validate.self, Diagnose.self, Localise.self, Check.self, Fuzz.self,
+            Mutate.self,
             Train.self, Bench.self,
             DataCommand.self,
             Diff.self, Dump.self,
             Hash.self,
-            Prove.self, Doctor.self, Demo.self,
+            Prove.self, Doctor.self, Demo.self, PluginHostCommand.self,
         ])
 
     static func main() async {

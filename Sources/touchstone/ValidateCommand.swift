@@ -51,7 +51,7 @@ struct ReportOptions: ParsableArguments {
 
 struct Validate: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Judge an implementation: a file that it wrote, or a command that writes one.",
+        abstract: "Judge an implementation: a file that it wrote, a command that writes one, or a shared library.",
         discussion: """
             FILE.h5 holds the same cases as a golden file, with outputs/ filled by the implementation. Its suite is read from the file, or \
             given by --goldens as one golden file.
@@ -61,8 +61,19 @@ struct Validate: AsyncParsableCommand {
 
               touchstone validate --suite dot --exec 'python my_kernel.py {in} {out}'
 
-            Every output gets a verdict: exact, legal reordering (inside the bound and unbiased), within tolerance, outside, missing or \
-            malformed. Without --policy, dot.* and sum.* are judged by bound and everything else by bits.
+            With --library a shared library with the functions of touchstone.h answers each case, loaded in a process of its own:
+
+              cc -O2 -shared -fPIC -I Sources/CTouchstonePlugin/include mine.c -o libmine.so
+              touchstone validate --library ./libmine.so
+
+            Every output gets a verdict: exact, legal reordering (inside the bound and unbiased), within tolerance, outside, missing, \
+            malformed, or failed (a crash, a hang, an error of its own; the next case or file is asked all the same). Without --policy, dot.* and \
+            sum.* are judged by bound and everything else by bits.
+
+            A case that is answered with no output at all is skipped and counted: the implementation does not have it. With --require-all such \
+            outputs are missing.
+
+            Exit status: 0 if all that was answered conforms, 1 if not, 2 if some of it could not be judged, or nothing was answered.
             """)
 
     @Argument(help: ArgumentHelp("The file to judge.", valueName: "file.h5"))
@@ -71,6 +82,11 @@ struct Validate: AsyncParsableCommand {
     @Option(
         name: .long, help: ArgumentHelp("The command to judge; {in} and {out} stand for paths.", valueName: "command"))
     var exec: String?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp("The shared library to judge; it implements touchstone.h.", valueName: "lib.so"))
+    var library: String?
 
     @Option(name: .long, help: ArgumentHelp("The folder of goldens, or one golden file.", valueName: "path"))
     var goldens = "GoldenData"
@@ -87,36 +103,60 @@ struct Validate: AsyncParsableCommand {
     @Option(name: .long, help: "class: all NaNs are equal. bits: every bit counts.")
     var nan: NaNRule = .asClass
 
-    @Option(name: .long, help: ArgumentHelp("Seconds that the command may take for one file.", valueName: "seconds"))
-    var timeout: Double = 600
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Seconds that the command may take for one file (default: 600), or the library for one case (default: 60).",
+            valueName: "seconds"))
+    var timeout: Double?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Megabytes of memory that the library may take; 0: as much as there is.", valueName: "megabytes"))
+    var memory = 4096
+
+    @Flag(name: .long, help: "What the implementation does not have counts as missing.")
+    var requireAll = false
 
     @OptionGroup var report: ReportOptions
 
     func validate() throws {
-        if (file == nil) == (exec == nil) { throw ValidationError("Give a file to judge, or a command with --exec.") }
+        if [file, exec, library].count(where: { $0 != nil }) != 1 {
+            throw ValidationError("Give a file to judge, a command with --exec, or a shared library with --library.")
+        }
         if let exec, !exec.contains("{out}") {
             throw ValidationError("The command of --exec must say where {out} goes.")
         }
-        if !(timeout > 0 && timeout <= 1e6) { throw ValidationError("--timeout takes seconds above 0.") }
+        if let timeout, !(timeout > 0 && timeout <= 1e6) { throw ValidationError("--timeout takes seconds above 0.") }
+        if !(0...(1 << 30)).contains(memory) { throw ValidationError("--memory takes megabytes, or 0.") }
     }
 
     func run() async throws {
         Interruption.watch()
-        let options = JudgingOptions(policy: policy, nanRule: nan, cases: Set(cases))
-        var result = Report(subject: file ?? exec ?? "")
+        let options = JudgingOptions(policy: policy, nanRule: nan, cases: Set(cases), requiresAll: requireAll)
+        var result = Report(subject: file ?? exec ?? library ?? "")
         if let file {
             try judge(file: file, options, &result)
         } else if let exec {
             try await judge(command: exec, options, &result)
+        } else if let library {
+            try await judge(library: library, options, &result)
         }
-        guard !result.cases.isEmpty else {
+        guard !result.cases.isEmpty || !result.skipped.isEmpty else {
             throw JudgingError.nothingToJudge(
                 cases.isEmpty
                     ? "no golden file of these suites under '\(goldens)'"
                     : "no case named \(cases.joined(separator: ", "))")
         }
+        guard !result.cases.isEmpty else {
+            throw JudgingError.nothingToJudge(
+                "'\(result.subject)' has no output of any of the \(result.skipped.count) cases: "
+                    + result.skippedOperationsBySuite.map(\.operations).joined(separator: ", "))
+        }
         try result.refuseVacuous()
         try report.write(result)
+        if !result.isJudged { throw ExitCode(2) }
         if !result.conforms { throw ExitCode(1) }
     }
 
@@ -126,8 +166,27 @@ struct Validate: AsyncParsableCommand {
         try Judge.judge(candidate, against: golden, options: options, into: &result)
     }
 
+    private func judge(library path: String, _ options: JudgingOptions, _ result: inout Report) async throws {
+        var limits = PluginLibrary.Limits(memory: memory == 0 ? nil : memory << 20)
+        if let timeout { limits.seconds = timeout }
+        let library = PluginLibrary(path: path, limits: limits)
+        try await library.open()
+        let files = try goldenPaths(goldens, suites: suite.map(\.rawValue)).map { try GoldenFile(reading: $0) }
+        let total = files.reduce(0) { $0 + $1.caseNames.count }
+        let bar = ProgressBar("validate", total: UInt64(total), unit: "cases", quiet: report.quiet)
+        defer { bar.finish() }
+        var done: UInt64 = 0
+        for golden in files {
+            try await Judge.judge(library, against: golden, options: options, into: &result) {
+                done += 1
+                bar.update(done)
+            }
+        }
+        await library.close()
+    }
+
     private func judge(command: String, _ options: JudgingOptions, _ result: inout Report) async throws {
-        let plugin = try PluginProcess(command: command, timeout: .seconds(timeout))
+        let plugin = try PluginProcess(command: command, timeout: .seconds(timeout ?? 600))
         let paths = try goldenPaths(goldens, suites: suite.map(\.rawValue))
         try await plugin.judge(paths, options, quiet: report.quiet, into: &result)
     }
@@ -151,18 +210,44 @@ func goldenFile(for candidate: GoldenFile, in goldens: String) throws -> GoldenF
     return best.file
 }
 
+extension PluginLibrary {
+    /// The library, to be loaded by this program itself.
+    init(path: String, limits: Limits = Limits()) {
+        self.init(
+            path: path, program: Bundle.main.executablePath ?? CommandLine.arguments[0], limits: limits)
+    }
+}
+
 extension PluginProcess {
     /// Runs the command on the inputs of each golden file, in a temporary folder, and adds the verdicts on what it wrote.
+    ///
+    /// Where it fails on a file, every case of the file gets the verdict `failed` and a note says why; the next file is asked all the same.
     func judge(_ paths: [String], _ options: JudgingOptions, quiet: Bool, into result: inout Report) async throws {
+        var report = result
         try await answers(to: paths, cases: options.cases, label: "validate", quiet: quiet) { candidate, golden in
-            try Judge.judge(candidate, against: golden, options: options, into: &result)
+            var answered = report
+            try Judge.judge(candidate, against: golden, options: options, into: &answered)
+            report = answered
+        } failed: { golden, names, error, what in
+            if quiet { Terminal.writeError("touchstone: error: \(error)\n") }
+            report.append(note: error.description)
+            let first = what.prefix { $0 != "\n" }
+            for name in names {
+                let right = try golden.readCase(name)
+                report.append(
+                    Judge.failed(
+                        right, suite: golden.header.suite, file: golden.path, options: options, verdict: .failed,
+                        "the command \(first)"))
+            }
         }
+        result = report
     }
 
-    /// Runs the command on the inputs of each golden file, in a temporary folder, and hands on what it wrote.
+    /// Runs the command on the inputs of each golden file, in a temporary folder, and hands on what it wrote, or that it failed.
     func answers(
         to paths: [String], cases: Set<String>, label: String, quiet: Bool,
-        _ take: (_ candidate: GoldenFile, _ golden: GoldenFile) throws -> Void
+        _ take: (_ candidate: GoldenFile, _ golden: GoldenFile) throws -> Void,
+        failed: (_ golden: GoldenFile, _ names: [String], JudgingError, _ what: String) throws -> Void
     ) async throws {
         let folder = try TemporaryFolder()
         defer { folder.remove() }
@@ -178,11 +263,16 @@ extension PluginProcess {
             let writer = try GoldenWriter(path: input, header: golden.header)
             for name in names { try writer.write(try golden.readCase(name, groups: [.inputs])) }
             try writer.finish()
-            try await run(input: input, output: output, naming: path)
             do {
-                try take(try GoldenFile(reading: output), golden)
-            } catch let error as GoldenIOError {
-                throw JudgingError.plugin(command: command, file: path, "wrote an {out} that cannot be read: \(error)")
+                try await run(input: input, output: output, naming: path)
+                do {
+                    try take(try GoldenFile(reading: output), golden)
+                } catch let error as GoldenIOError where error.file == output {
+                    throw JudgingError.plugin(
+                        command: command, file: path, "wrote an {out} that cannot be read: \(error)")
+                }
+            } catch JudgingError.plugin(let command, let file, let what) {
+                try failed(golden, names, .plugin(command: command, file: file, what), what)
             }
             bar.update(UInt64(index + 1))
         }

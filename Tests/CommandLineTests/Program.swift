@@ -30,10 +30,15 @@ enum Program {
         try await run(arguments, directory: directory)
     }
 
-    static func run(_ arguments: [String], directory: String? = nil) async throws -> Outcome {
+    /// - Parameter settings: added to the environment.
+    static func run(
+        _ arguments: [String], directory: String? = nil, settings: [String: String] = [:]
+    ) async throws -> Outcome {
+        var environment: [Subprocess.Environment.Key: String?] = ["TOUCHSTONE": path]
+        for (key, value) in settings { environment[.init(stringLiteral: key)] = value }
         let result = try await Subprocess.run(
             .path(.init(path)), arguments: .init(arguments),
-            environment: .inherit.updating(["TOUCHSTONE": path]),
+            environment: .inherit.updating(environment),
             workingDirectory: .init(directory ?? root), output: .string(limit: 1 << 24),
             error: .string(limit: 1 << 24))
         let code: Int =

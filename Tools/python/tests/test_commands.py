@@ -96,6 +96,8 @@ def test_evaluate(tmp_path, capsys, name):
     if name == "numpy":
         for ours, theirs in zip(filled, expected):
             assert all(theirs.outputs[key].same_bits(tensor) for key, tensor in ours.outputs.items())
+    elif name == "torch":
+        assert filled[4].outputs["blocks"].same_bits(expected[4].outputs["blocks"])
     else:
         assert f"{name} has no squinch.encode: 1 case left out" in capsys.readouterr().err
         assert not filled[4].outputs

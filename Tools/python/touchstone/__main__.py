@@ -36,6 +36,11 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--output", default=".", help="the folder for comparison.md and comparison.json")
     compare.add_argument("--example", help="examples/squinch_torch.py, to be compared too")
     compare.add_argument("--quick", action="store_true", help="fewer depths of K")
+    suites = verbs.add_parser("suites", help="every suite through touchstone validate with a library's adapter")
+    suites.add_argument("libraries", nargs="+", metavar="LIBRARY", choices=NAMES, help="torch, jax, ml_dtypes, numpy")
+    suites.add_argument("--program", default=".build/release/touchstone", help="the program touchstone")
+    suites.add_argument("--goldens", default="GoldenData")
+    suites.add_argument("--output", default="suites.md", help="the page to write (default: suites.md)")
     return parser
 
 
@@ -69,6 +74,17 @@ def main(arguments: list[str] | None = None) -> int:
             results = report.run(names, options.example, options.quick, lambda line: print(line, file=sys.stderr))
             report.write(results, options.output)
             return 0
+        if options.verb == "suites":
+            from .suites import write as write_suites
+
+            write_suites(
+                options.libraries,
+                options.program,
+                options.goldens,
+                options.output,
+                lambda line: print(line, file=sys.stderr),
+            )
+            return 0
         from .reference import elementary
         from .reference.operations import Options
         from .verify import verify, verify_implementation
@@ -83,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
                 return 1
         rounder = elementary.mpfr if options.mpfr else elementary.round_function
         return 0 if verify(options.path, Options(rounder)) else 1
-    except (GoldenFileError, ImportError) as error:
+    except (GoldenFileError, ImportError, OSError, RuntimeError) as error:
         print(error, file=sys.stderr)
         return 2
 

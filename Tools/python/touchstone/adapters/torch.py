@@ -7,6 +7,7 @@ import torch
 
 from ..files import STORAGE, Case, Tensor
 from . import Unsupported
+from . import torch_layers
 from .elementwise import INTEGRAL, comparison, conversion, nearest_even, operation
 
 _BINARY = {
@@ -52,6 +53,8 @@ class Torch:
         def tensor(name: str) -> torch.Tensor:
             return to_torch(case.inputs[name])
 
+        if case.op in torch_layers.OPERATIONS:
+            return {name: from_torch(value) for name, value in torch_layers.OPERATIONS[case.op](case, tensor).items()}
         if case.op == "dot.gemm":
             # bf16 products are exact in fp32, so an fp32 matrix product of the widened inputs is a bf16 one that
             # keeps its accumulator; the order of its sum is the library's.
@@ -70,6 +73,9 @@ class Torch:
         if name := operation(case, *_BINARY):
             nearest_even(case)
             return from_torch(_BINARY[name](tensor("a"), tensor("b")))
+        if operation(case, "fma"):
+            nearest_even(case)
+            return from_torch(torch.addcmul(tensor("c"), tensor("a"), tensor("b")))
         if operation(case, "sqrt"):
             nearest_even(case)
             return from_torch(torch.sqrt(tensor("a")))

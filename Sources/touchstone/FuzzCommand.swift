@@ -1,0 +1,326 @@
+import ArgumentParser
+import Checker
+import EngineOperations
+import Foundation
+import GoldenIO
+import Goldens
+import JSON
+import Platform
+
+struct Fuzz: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Random and adversarial inputs: the reference against the engine, a command or a library.",
+        discussion: """
+            Makes random valid cases of every operation that aim at boundaries (ties, subnormals, overflow, cancellation, ends of tiles, rows that \
+            see nothing, thresholds of codes), lets the reference and the target answer them, and compares. The engine must have every bit; others are \
+            judged by each operation's standard policy, as by `validate`.
+
+            The first failing case of each operation is made as small as it goes and still fails: sizes, recipe, elements. It is written to \
+            --output as a golden file, which `dump`, `check --goldens` and `validate --goldens` read, and shown in bits and decimal.
+
+            A case depends on --seed and its number alone: not on threads, time, or the operations that are selected. --only N makes case N again.
+
+              touchstone fuzz --seconds 60
+              touchstone fuzz --exec './my_kernel {in} {out}' --suite dot --cases 500
+              touchstone fuzz --library ./libmine.so --suite squinch --seconds 600
+              touchstone fuzz --seconds 3600 --resume night.json
+
+            The engine runs in this process, so that a trap in it would end this command too; \
+            --exec 'touchstone evaluate {in} {out} --backend engine --quiet' holds it at arm's length.
+
+            Exit status: 0 none failed, 1 a failure was found and written, 2 could not run, 64 usage. Ctrl-C ends the run with its summary.
+            """)
+
+    enum Target: String, ExpressibleByArgument, CaseIterable { case engine, exec, library }
+
+    @Option(name: .long, help: "A suite whose operations to try; may be given several times. All by default.")
+    var suite: [Suite] = []
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp("An operation to try; may be given several times. All by default.", valueName: "operation"))
+    var operation: [String] = []
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "How many cases to ask, those before --resume included; 2000 where neither this nor --seconds is given.",
+            valueName: "n"))
+    var cases: Int?
+
+    @Option(name: .long, help: ArgumentHelp("How long to run.", valueName: "s"))
+    var seconds: Double?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp("Selects the cases: decimal, or hexadecimal after 0x.", valueName: "seed"))
+    var seed: Seed?
+
+    @Option(name: .long, help: ArgumentHelp("Judge this one case.", valueName: "n"))
+    var only: Int?
+
+    @Option(name: .long, help: "engine, exec or library: what to try.")
+    var against: Target?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "The command to try, run once a case; {in} and {out} stand for paths.", valueName: "command"))
+    var exec: String?
+
+    @Option(
+        name: .long, help: ArgumentHelp("The shared library to try; it implements touchstone.h.", valueName: "lib.so"))
+    var library: String?
+
+    @Option(name: .long, help: ArgumentHelp("Seconds that one case may take a command or library.", valueName: "s"))
+    var timeout: Double = 60
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Megabytes of memory that the library may take; 0: as much as there is.", valueName: "megabytes"))
+    var memory = 4096
+
+    @OptionGroup var engine: EngineOptions
+
+    @Option(name: .long, help: "exact, ulp:N or bound, for every output; bits by default for the engine.")
+    var policy: Policy?
+
+    @Option(name: .long, help: "class: all NaNs are equal. bits: every bit counts.")
+    var nan: NaNRule = .asClass
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "How often a failing case may be tried in smaller forms; 300 by default for a command, else 2000.",
+            valueName: "n"))
+    var shrinkLimit: Int?
+
+    @Option(
+        name: [.short, .long],
+        help: ArgumentHelp("The golden file of failing cases; written when there are any.", valueName: "file.h5"))
+    var output = "touchstone-fuzz.h5"
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Go on from this file, which is begun if it is not there and kept up to date while running.",
+            valueName: "state.json"))
+    var resume: String?
+
+    enum Format: String, ExpressibleByArgument, CaseIterable { case text, json }
+
+    @Option(name: .long, help: "text or json.")
+    var format: Format = .text
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp("Write the report to this file instead of standard output.", valueName: "file"))
+    var report: String?
+
+    @Flag(name: .long, help: "Print nothing but errors; the exit status tells.")
+    var quiet = false
+
+    private var target: Target { against ?? (exec != nil ? .exec : library != nil ? .library : .engine) }
+
+    func validate() throws {
+        if let cases, cases < 1 { throw ValidationError("--cases takes 1 or more.") }
+        if let seconds, !(seconds > 0 && seconds.isFinite) {
+            throw ValidationError("--seconds takes a number above 0.")
+        }
+        if cases != nil && seconds != nil { throw ValidationError("Give --cases or --seconds, not both.") }
+        if let only {
+            guard only >= 0 else { throw ValidationError("--only takes the number of a case, from 0.") }
+            if cases != nil || seconds != nil || resume != nil {
+                throw ValidationError("--only judges one case: without --cases, --seconds and --resume.")
+            }
+        }
+        if !(timeout > 0 && timeout <= 1e6) { throw ValidationError("--timeout takes seconds above 0.") }
+        if !(0...(1 << 30)).contains(memory) { throw ValidationError("--memory takes megabytes, or 0.") }
+        if let exec, !exec.contains("{out}") {
+            throw ValidationError("The command of --exec must say where {out} goes.")
+        }
+        if let shrinkLimit, shrinkLimit < 0 { throw ValidationError("--shrink-limit cannot be negative.") }
+        if (target == .exec) != (exec != nil) {
+            throw ValidationError("--against exec and --exec 'CMD {in} {out}' go together.")
+        }
+        if (target == .library) != (library != nil) {
+            throw ValidationError("--against library and --library LIB go together.")
+        }
+        for name in operation {
+            do { _ = try OperationCatalog.operation(named: name) } catch {
+                throw ValidationError("--operation: \(error).")
+            }
+        }
+    }
+
+    /// The operations of --suite and --operation; all where neither is given.
+    private var operations: [String] {
+        FuzzCases.operations.filter { name in
+            if suite.isEmpty && operation.isEmpty { return true }
+            let itsSuite = (try? OperationCatalog.operation(named: name))?.suite
+            return operation.contains(name) || suite.contains { $0 == itsSuite }
+        }
+    }
+
+    func run() async throws {
+        Interruption.watch()
+        let implementation = try await makeImplementation()
+        let fuzzer = Fuzzer(
+            implementation,
+            options: JudgingOptions(policy: policy ?? (target == .engine ? .exact : nil), nanRule: nan),
+            shrinkLimit: shrinkLimit ?? (target == .exec ? 300 : 2000))
+        var run = try await begin(fuzzer)
+        if let only {
+            guard run.operations.contains(FuzzCases.operation(ofCase: only)) else {
+                throw CommandError("case \(only) is one of \(FuzzCases.operation(ofCase: only)), which is not selected")
+            }
+            try await fuzzer.run(only: only, into: &run)
+        } else {
+            try await go(fuzzer, &run)
+        }
+        try save(run, implementation.name)
+        if !run.failures.isEmpty { try run.write(to: output) }
+        let result = FuzzReport(run, subject: implementation.name, path: run.failures.isEmpty ? nil : output)
+        try show(result)
+        guard run.coverage.cases > 0 else {
+            if Interruption.isRequested { throw Interrupted() }
+            throw JudgingError.nothingToJudge("'\(implementation.name)' has none of the operations that were selected")
+        }
+        if !run.conforms { throw ExitCode(1) }
+    }
+
+    private func go(_ fuzzer: Fuzzer, _ run: inout FuzzRun) async throws {
+        let start = monotonicSeconds()
+        let limit = cases ?? (seconds == nil ? 2000 : nil)
+        let bar = ProgressBar(
+            "fuzz", total: UInt64(limit ?? Int(min(seconds ?? 0, 1e9))), unit: limit == nil ? "s" : "cases",
+            quiet: quiet)
+        defer { bar.finish() }
+        var lastSaved = start
+        var judged = run.coverage.cases
+        try await fuzzer.run(&run) { run in
+            // Cases of operations that the target does not have count too: else a target without any would never end.
+            let done = run.coverage.cases + run.coverage.missing.values.reduce(0, +)
+            if let limit { return done >= limit }
+            return monotonicSeconds() - start >= (seconds ?? 0)
+        } progress: { run in
+            judged += 1
+            let now = monotonicSeconds()
+            let failed = run.coverage.failures == 0 ? "none failed" : "\(run.coverage.failures) failed"
+            bar.update(
+                limit == nil ? UInt64(now - start) : UInt64(judged),
+                note: limit == nil ? "\(judged) cases, \(failed)" : failed)
+            if now - lastSaved >= 10 {
+                lastSaved = now
+                // The cases first: a state never names one that is not in the file.
+                if resume != nil && !run.failures.isEmpty { try run.write(to: output) }
+                try save(run, fuzzer.implementation.name)
+            }
+        } shrinking: { attempts in
+            bar.update(
+                limit == nil ? UInt64(monotonicSeconds() - start) : UInt64(judged),
+                note: "a failing case, made smaller: attempt \(attempts)")
+        }
+    }
+
+    /// A new run, or the one that --resume names; its failures are judged again.
+    private func begin(_ fuzzer: Fuzzer) async throws -> FuzzRun {
+        guard let resume, FileManager.default.fileExists(atPath: resume) else {
+            return FuzzRun(seed: seed?.value ?? GoldenSuites.defaultSeed, operations: operations)
+        }
+        var run: FuzzRun
+        let known: [FuzzRun.KnownFailure]
+        do {
+            guard let text = String(validating: try Files.bytes(of: resume), as: UTF8.self) else {
+                throw CommandError("is not UTF-8")
+            }
+            (run, known) = try FuzzRun.resuming(try JSONValue(text: text))
+        } catch { throw CommandError("\(resume): \(error)") }
+        if let seed, seed.value != run.seed {
+            throw CommandError(
+                "\(resume) is of seed 0x\(String(run.seed, radix: 16)), not 0x\(String(seed.value, radix: 16))")
+        }
+        if !(suite.isEmpty && operation.isEmpty) && operations != run.operations {
+            throw CommandError("\(resume) is of other operations than --suite and --operation select")
+        }
+        if known.isEmpty { return run }
+        let file = try GoldenFile(reading: output)
+        for failure in known {
+            let minimal = try file.readCase(failure.name)
+            if let fault = try await fuzzer.fault(of: minimal) {
+                run.failures.append(
+                    FuzzFailure(
+                        number: failure.number, caseClass: failure.caseClass, minimal: minimal, fault: fault,
+                        attempts: failure.attempts))
+            }
+        }
+        return run
+    }
+
+    private func save(_ run: FuzzRun, _ subject: String) throws {
+        guard let resume, only == nil else { return }
+        try Files.replace(resume, with: Array((try run.state(subject: subject).text(indented: true) + "\n").utf8))
+    }
+
+    private func show(_ result: FuzzReport) throws {
+        let colour =
+            report == nil && Terminal.standardOutputIsTerminal && ProcessInfo.processInfo.environment["NO_COLOR"] == nil
+        let text = format == .text ? result.text(usesColour: colour) : try result.json.text(indented: true) + "\n"
+        if let report {
+            try Files.replace(report, with: Array(text.utf8))
+        } else if !quiet {
+            print(text, terminator: "")
+        }
+    }
+
+    private func makeImplementation() async throws -> any Implementation {
+        switch target {
+        case .engine:
+            let context = engine.context()
+            return EngineImplementation(catalog: EngineCatalog(context), name: EngineOptions.name(context))
+        case .exec:
+            return ShellCommand(
+                process: ProcessImplementation(try PluginProcess(command: exec ?? "", timeout: .seconds(timeout))))
+        case .library:
+            var limits = PluginLibrary.Limits(memory: memory == 0 ? nil : memory << 20)
+            limits.seconds = timeout
+            let library = PluginLibrary(path: library ?? "", limits: limits)
+            try await library.open()
+            return library
+        }
+    }
+}
+
+/// A command for /bin/sh that is run once a case.
+private struct ShellCommand: Implementation {
+    let process: ProcessImplementation
+    var name: String { process.name }
+
+    /// - Throws: what the process does; ``CommandError`` if the shell says that there is no such command.
+    func outputs(for goldenCase: GoldenCase) async throws -> TensorGroup? {
+        do { return try await process.outputs(for: goldenCase) } catch let failure as ImplementationFailure {
+            if failure.kind == .exit(status: 126) || failure.kind == .exit(status: 127) {
+                throw CommandError("the command cannot be run: \(failure)")
+            }
+            throw failure
+        }
+    }
+}
+
+/// The engine as an implementation among others.
+struct EngineImplementation: Implementation {
+    let catalog: EngineCatalog
+    let name: String
+
+    func outputs(for goldenCase: GoldenCase) async throws -> TensorGroup? {
+        guard Self.names.contains(goldenCase.op) else { return nil }
+        do { return try catalog.evaluate(goldenCase).outputs } catch {
+            throw ImplementationFailure(
+                .reported, implementation: name, goldenCase: goldenCase.name,
+                "refused what the reference answers: \(error)")
+        }
+    }
+
+    private static let names = Set(EngineCatalog.names)
+}
