@@ -123,6 +123,7 @@ struct FuzzTests {
     }
 
     static let defects: [Defect] = [
+        Defect(implementation: flushedAfterRounding, operation: "dot.gemm", size: 4),
         // Products are exact in fp32: three terms are the fewest whose order shows, one where a subnormal is flushed.
         Defect(implementation: .answering("dot", "paired-ftz", as: "chain-ieee"), operation: "dot.gemm", size: 8),
         Defect(implementation: .answering("dot", "chain-ieee", as: "paired-ftz"), operation: "layer.linear", size: 8),
@@ -164,11 +165,36 @@ struct FuzzTests {
             implementation: .answering("schedule", "cosine", as: "linear"), operation: "training.step", size: 120),
     ]
 
+    /// A product of `paired-ftz` by IEEE's fused multiply-add and a flush: where a sum rounds up to 2^-126 it stays, while D1, which rounds with an
+    /// unbounded exponent, flushes those that stay below.
+    static let flushedAfterRounding = Planted(
+        name: "IEEE fma, then a flush",
+        answers: { goldenCase, outputs in
+            guard goldenCase.recipe["dot"] == "paired-ftz", let a = goldenCase.inputs["a"],
+                let b = goldenCase.inputs["b"]
+            else { return outputs }
+            func flush(_ x: Float) -> Float { x.magnitude < .leastNormalMagnitude ? x * 0 : x }
+            func wide(_ bits: UInt16) -> Float { flush(Float(bitPattern: UInt32(bits) << 16)) }
+            let (m, depth, n) = (a.shape[0], a.shape[1], b.shape[1])
+            let (x, y) = (try a.bf16Bits(), try b.bf16Bits())
+            var d = try goldenCase.inputs["c"]?.floats() ?? [Float](repeating: 0, count: m * n)
+            for element in d.indices {
+                var sum = flush(d[element])
+                for pair in stride(from: 0, to: depth, by: 2) {
+                    for k in [pair + 1, pair] where k < depth {
+                        sum = flush(sum.addingProduct(wide(x[element / n * depth + k]), wide(y[k * n + element % n])))
+                    }
+                }
+                d[element] = sum + 0
+            }
+            return [NamedTensor("d", Tensor(d, shape: [m, n]))]
+        })
+
     @Test("a planted defect is found and made small", arguments: defects)
     func planted(defect: Defect) async throws {
         var run = FuzzRun(seed: 3, operations: [defect.operation])
         let fuzzer = Fuzzer(defect.implementation, options: JudgingOptions(policy: .exact), shrinkLimit: 3000)
-        try await fuzzer.run(&run) { !$0.failures.isEmpty || $0.coverage.cases >= 400 }
+        try await fuzzer.run(&run) { !$0.failures.isEmpty || $0.coverage.cases >= 1500 }
         let failure = try #require(run.failures.first, "not found in \(run.coverage.cases) cases")
         #expect(run.failures.count == 1 && run.coverage.failures == 1 && !run.conforms)
         #expect(failure.fault.failure == nil)

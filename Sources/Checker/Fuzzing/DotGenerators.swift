@@ -33,7 +33,17 @@ let dotGenerators: [CaseGenerator] =
             default: break
             }
             var (a, b): ([UInt16], [UInt16])
+            // D1 decides what is flushed after rounding with an unbounded exponent: sums that a term of about 2^-150 takes just below 2^-126.
+            let isLeastNormal = caseClass == .subnormals && random.chance(3)
             switch caseClass {
+            case .subnormals where isLeastNormal:
+                // Odd products are 2^-126 of either sign, even ones 2^-152 to 2^-148.
+                a = (0..<m * k).map { index in
+                    index % max(1, k) % 2 == 1 ? random.pick([0x2000, 0xA000]) : random.bf16(46...48)
+                }
+                b = (0..<k * n).map { index in
+                    index / max(1, n) % 2 == 1 ? 0x2000 : random.pick([0x1C00, 0x1C80, 0x9C00])
+                }
             case .subnormals:
                 // Products about 2^-126, and factors that are subnormal themselves.
                 let first = random.integer(in: 0...120)
@@ -72,6 +82,8 @@ let dotGenerators: [CaseGenerator] =
                 let c = (0..<m * n).map { _ -> Float in
                     switch caseClass {
                     case .specials: random.special()
+                    case .subnormals where isLeastNormal:
+                        random.near(.leastNormalMagnitude) * (random.bool() ? 1 : -1)
                     case .subnormals: random.float(0...3)
                     case .ties: 0x1p24 + Float(random.integer(in: -4...4))
                     case .overflow: random.float(250...254)
