@@ -144,7 +144,8 @@ let package = Package(
         .testTarget(
             name: "CommandLineTests",
             dependencies: [
-                "touchstone", "Checker", "GoldenIO", "JSON", "Platform", .product(name: "Subprocess", package: "swift-subprocess"),
+                "touchstone", "Checker", "GoldenIO", "JSON", "Platform",
+                .product(name: "Subprocess", package: "swift-subprocess"),
             ],
             swiftSettings: strict),
     ]
