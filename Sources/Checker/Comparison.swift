@@ -256,13 +256,9 @@ struct OutputComparison {
     // MARK: Description
 
     private func describe(_ index: Int, _ got: Tensor, _ fields: FloatFields?) -> MismatchDetail {
-        func text(_ tensor: Tensor) -> ElementText {
-            ElementText(
-                bits: tensor.bitsText(at: index), decimal: tensor.valueText(at: index),
-                fields: fields?.text(tensor.bits(at: index)))
-        }
-        return MismatchDetail(
-            index: index, position: position(index, expected.shape), expected: text(expected), got: text(got),
+        MismatchDetail(
+            index: index, position: position(index, expected.shape), expected: ElementText(expected, index),
+            got: ElementText(got, index),
             ulps: fields?.distance(got.bits(at: index), expected.bits(at: index)),
             shareOfBound: shareOfBound(got, index),
             inputs: inputs(of: index))

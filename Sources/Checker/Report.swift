@@ -24,6 +24,12 @@ public struct ElementText: Sendable, Hashable {
     public let decimal: String
     /// For floating-point formats: "+ 2^1 x 1.0110011".
     public let fields: String?
+
+    init(_ tensor: Tensor, _ index: Int) {
+        bits = tensor.bitsText(at: index)
+        decimal = tensor.valueText(at: index)
+        fields = FloatFields(tensor.type)?.text(tensor.bits(at: index))
+    }
 }
 
 /// An input beside a mismatch.

@@ -109,9 +109,59 @@ public struct StepVerifier {
     ///
     /// - Throws: ``Difference``, ``Unexpected``.
     public mutating func check(_ name: String, _ tensor: StepTensor) throws {
-        stored[name] = tensor.values
+        let (operation, rule) = try take(name, tensor)
         let count = tensor.shape.reduce(1, *)
         guard count > 0 else { return }
+        let cost = max(1, rule.cost)
+        // The expected cost of a tensor is at most what is affordable.
+        let draws = min(samples, max(1, Self.affordable / cost))
+        if cost > Self.affordable && random.below(cost) >= Self.affordable {
+            skipped += 1
+        } else {
+            tensors += 1
+            for _ in 0..<draws {
+                if let difference = try compare(operation, rule, tensor, random.below(count)) { throw difference }
+            }
+        }
+        keep(operation.name, tensor)
+    }
+
+    /// Takes the next tensor and compares the elements at some places; those that differ.
+    ///
+    /// - Throws: ``Unexpected``.
+    public mutating func differences(_ name: String, _ tensor: StepTensor, at elements: [Int]) throws -> [Difference] {
+        let (operation, rule) = try take(name, tensor)
+        var found: [Difference] = []
+        for element in elements {
+            if let difference = try compare(operation, rule, tensor, element) { found.append(difference) }
+        }
+        keep(operation.name, tensor)
+        return found
+    }
+
+    /// Takes the next tensor as it is.
+    ///
+    /// - Throws: ``Unexpected`` if no operation of a step has its name, or what it is made of is not there.
+    public mutating func accept(_ name: String, _ tensor: StepTensor) throws {
+        let (operation, _) = try take(name, tensor)
+        keep(operation.name, tensor)
+    }
+
+    private mutating func compare(_ operation: Operation, _ rule: Rule, _ tensor: StepTensor, _ element: Int) throws
+        -> Difference?
+    {
+        let expected = try rule.element(element)
+        let got = bits(tensor.values, element)
+        compared += 1
+        guard expected != got else { return nil }
+        return Difference(
+            step: step, operation: operation.whole, index: Self.place(element, tensor.shape),
+            expected: Self.text(expected), got: Self.text(got))
+    }
+
+    /// The operation that makes a tensor, once that is stored.
+    private mutating func take(_ name: String, _ tensor: StepTensor) throws -> (Operation, Rule) {
+        stored[name] = tensor.values
         var (rank, own) = (0, name)
         if name.hasPrefix("rank."), let end = name.dropFirst(5).firstIndex(of: ".") {
             guard let number = Int(name[name.index(name.startIndex, offsetBy: 5)..<end]),
@@ -122,35 +172,15 @@ public struct StepVerifier {
             (rank, own) = (number, String(name[name.index(after: end)...]))
         }
         let operation = Operation(verifier: self, rank: rank, name: own, whole: name, shape: tensor.shape)
-        let rule = try operation.rule()
-        guard let rule else {
+        guard let rule = try operation.rule() else {
             throw Unexpected(step: step, operation: name, message: "no operation of a step has this name")
         }
         if own.hasSuffix("stream.gradient") { streamGradient = own }
-        let cost = max(1, rule.cost)
-        // The expected cost of a tensor is at most what is affordable.
-        let draws = min(samples, max(1, Self.affordable / cost))
-        if cost > Self.affordable && random.below(cost) >= Self.affordable {
-            skipped += 1
-        } else {
-            tensors += 1
-            for _ in 0..<draws {
-                let element = random.below(count)
-                let expected = try rule.element(element)
-                let got = bits(tensor.values, element)
-                compared += 1
-                guard expected == got else {
-                    throw Difference(
-                        step: step, operation: name, index: Self.place(element, tensor.shape),
-                        expected: Self.text(expected), got: Self.text(got))
-                }
-            }
-        }
-        try take(own, tensor)
+        return (operation, rule)
     }
 
     /// The state after the step is the next one's.
-    private mutating func take(_ name: String, _ tensor: StepTensor) throws {
+    private mutating func keep(_ name: String, _ tensor: StepTensor) {
         guard case .fp32(let values) = tensor.values else { return }
         for (prefix, path) in [
             ("m.", \TrainingState.firstMoments), ("v.", \TrainingState.secondMoments), ("weight.", \.weights),

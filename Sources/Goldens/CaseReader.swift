@@ -14,6 +14,9 @@ package struct CaseReader {
 
     package init(_ goldenCase: GoldenCase) { self.goldenCase = goldenCase }
 
+    /// The operation's name.
+    package var op: String { goldenCase.op }
+
     // MARK: Recipe
 
     private mutating func value(_ key: String) -> JSONValue? {

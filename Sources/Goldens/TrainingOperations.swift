@@ -119,8 +119,10 @@ public struct StepRecorder: Sendable {
     private let configuration: ModelConfiguration
     /// The chain over everything recorded so far.
     public private(set) var fingerprint: Fingerprint
-    private(set) var outputs: [NamedTensor] = []
-    private(set) var intermediates: [NamedTensor] = []
+    /// The gradients, or what they were reduced to, and what the step made of them; where kept.
+    public private(set) var outputs: [NamedTensor] = []
+    /// Every other tensor in execution order, `loss` and `gradient_norm` left out; where kept.
+    public private(set) var intermediates: [NamedTensor] = []
 
     /// - Parameter fingerprint: the chain that goes on.
     public init(configuration: ModelConfiguration, fingerprint: Fingerprint = Fingerprint()) {

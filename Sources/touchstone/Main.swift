@@ -19,7 +19,9 @@ struct Touchstone: AsyncParsableCommand {
             """,
         version: "touchstone \(Specification.softwareVersion), specification \(Specification.version)",
         subcommands: [
-            Generate.self, Evaluate.self, Validate.self, Check.self, Train.self, Bench.self, DataCommand.self,
+            Generate.self, Evaluate.self, Validate.self, Diagnose.self, Localise.self, Check.self, Mutate.self,
+            Train.self, Bench.self,
+            DataCommand.self,
             Diff.self, Dump.self,
             Hash.self,
             Prove.self, Doctor.self, Demo.self, PluginHostCommand.self,

@@ -95,6 +95,16 @@ struct Train: AsyncParsableCommand {
 
     @Option(
         name: .long,
+        help: ArgumentHelp(
+            "Every tensor of one step goes here as a case of training.step, for `localise`, `evaluate` and other implementations; held in memory first.",
+            valueName: "file.h5"))
+    var trace: String?
+
+    @Option(name: .long, help: ArgumentHelp("The step that --trace keeps; the first by default.", valueName: "n"))
+    var traceStep: Int?
+
+    @Option(
+        name: .long,
         help: ArgumentHelp("An HTML page with the loss curve and all that is printed goes here.", valueName: "file"))
     var report: String?
 
@@ -120,6 +130,8 @@ struct Train: AsyncParsableCommand {
         if backend == .reference && (checkpoint != nil || sample != nil) {
             throw ValidationError("Checkpoints and samples are the engine's: leave out --backend reference.")
         }
+        if traceStep != nil && trace == nil { throw ValidationError("--trace-step needs --trace FILE.") }
+        if let traceStep, traceStep < 1 { throw ValidationError("--trace-step takes 1 or more.") }
         if sample?.isEmpty == true { throw ValidationError("--sample takes at least one character.") }
         if sampleBytes < 1 { throw ValidationError("--sample-bytes takes 1 or more.") }
         if !(temperature > 0 && temperature.isFinite) { throw ValidationError("--temperature takes a number above 0.") }
@@ -147,6 +159,10 @@ struct Train: AsyncParsableCommand {
             throw CommandError(
                 "the checkpoint is of step \(before) already; --steps is the total, expected more than that")
         }
+        let traced = trace == nil ? nil : traceStep ?? before + 1
+        if let traced, !(before + 1...total).contains(traced) {
+            throw CommandError("--trace-step is \(traced); the steps of this run are \(before + 1) to \(total)")
+        }
         if let verify { engineRun?.verify(samples: verify) }
         if !quiet {
             print("data         \(corpus.report)")
@@ -166,9 +182,15 @@ struct Train: AsyncParsableCommand {
         var taken = before
         for step in before + 1...total where !Interruption.isRequested {
             let summary: StepSummary
-            do { summary = try run.step(step, corpus.trainingBatch(step: step, configuration: c)) } catch let difference
-                as StepVerifier.Difference
-            {
+            let batch = corpus.trainingBatch(step: step, configuration: c)
+            do {
+                summary =
+                    if let trace, step == traced {
+                        try writeTrace(trace, run, c, batch, step)
+                    } else {
+                        try run.step(step, batch)
+                    }
+            } catch let difference as StepVerifier.Difference {
                 bar.finish()
                 print("NOT BIT-EXACT  \(difference)")
                 throw ExitCode(1)
@@ -223,6 +245,31 @@ struct Train: AsyncParsableCommand {
             try Files.replace(report, with: Array(page.utf8))
         }
         if taken < total { throw ExitCode(130) }
+    }
+
+    /// Takes a step and writes what it began with and every tensor of it.
+    private func writeTrace(
+        _ path: String, _ run: any TrainingRun, _ c: ModelConfiguration, _ batch: TrainingBatch, _ step: Int
+    ) throws -> StepSummary {
+        let state = run.currentState
+        var tensors: [NamedTensor] = []
+        run.observer = { tensors.append(NamedTensor($0, $1)) }
+        defer { run.observer = nil }
+        let summary = try run.step(step, batch)
+        // The chain of this step alone: the state before it is among the inputs.
+        var chain = Fingerprint()
+        for named in tensors { chain.append(named.name, named.tensor) }
+        let made = StepTrace.goldenCase(
+            name: "step-\(step)", why: "step \(step) of a training run: \(run.name)", c, state: state, batch: batch,
+            step: step,
+            tensors: tensors, fingerprint: chain.digest)
+        let header = GoldenHeader(
+            specVersion: Specification.version, suite: Suite.training.rawValue, tier: "trace",
+            generator: "touchstone \(Specification.softwareVersion)", seed: c.seed)
+        let writer = try GoldenWriter(path: path, header: header)
+        try writer.write(made)
+        try writer.finish()
+        return summary
     }
 
     /// Makes or looks into the folder of checkpoints; the steps that were taken before.

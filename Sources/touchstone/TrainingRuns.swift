@@ -25,6 +25,10 @@ protocol TrainingRun: AnyObject {
     /// The mean loss of sequences with the weights as they are, at most ``sequenceCapacity`` of them.
     func loss(_ batch: TrainingBatch) throws -> Float
     var sequenceCapacity: Int { get }
+    /// Masters and optimizer state as they are.
+    var currentState: TrainingState { get }
+    /// From the next step on every tensor is shown to this, in execution order.
+    var observer: ((_ name: String, _ tensor: Tensor) throws -> Void)? { get set }
     /// The chain so far; nil where none is kept.
     var fingerprint: String? { get }
     /// Lines on the last step: |Z| and clamps.
@@ -57,6 +61,8 @@ final class ReferenceRun: TrainingRun {
     private var state: TrainingState
     private var recorder: StepRecorder
     private var last: TrainingStep.Outcome?
+    var observer: ((String, Tensor) throws -> Void)?
+    var currentState: TrainingState { state }
 
     init(_ configuration: ModelConfiguration, _ arithmetic: Arithmetic) {
         self.configuration = configuration
@@ -72,7 +78,11 @@ final class ReferenceRun: TrainingRun {
     func step(_ step: Int, _ batch: TrainingBatch) throws -> StepSummary {
         let outcome = try TrainingStep.run(
             configuration, state: &state, batch: batch, step: step, arithmetic: arithmetic
-        ) { recorder.record($0, Tensor($1)) }
+        ) {
+            let tensor = Tensor($1)
+            recorder.record($0, tensor)
+            try observer?($0, tensor)
+        }
         last = outcome
         return StepSummary(
             loss: outcome.loss, gradientNorm: outcome.gradientNorm, learningRate: outcome.learningRate)
@@ -96,6 +106,7 @@ final class EngineRun: TrainingRun {
     private var recorder: StepRecorder?
     private(set) var verifier: StepVerifier?
     private var layers: [LayerDiagnostics] = []
+    var observer: ((String, Tensor) throws -> Void)?
 
     /// - Throws: if the memory that the configuration takes is not there.
     init(
@@ -126,6 +137,11 @@ final class EngineRun: TrainingRun {
 
     /// From now on the reference recomputes `samples` elements of every tensor.
     func verify(samples: Int) {
+        verifier = StepVerifier(
+            trainer.configuration, state: currentState, samples: samples, seed: trainer.configuration.seed)
+    }
+
+    var currentState: TrainingState {
         var state = TrainingState(weights: [], firstMoments: [], secondMoments: [])
         trainer.readState { parameter in
             state.weights.append(Array(parameter.weight))
@@ -133,18 +149,18 @@ final class EngineRun: TrainingRun {
             state.secondMoments.append(Array(parameter.second))
             if let residual = parameter.residual { state.residuals.append(Array(residual)) }
         }
-        verifier = StepVerifier(
-            trainer.configuration, state: state, samples: samples, seed: trainer.configuration.seed)
+        return state
     }
 
     func step(_ step: Int, _ batch: TrainingBatch) throws -> StepSummary {
         try verifier?.begin(step, batch)
         let probe: EngineProbe? =
-            recorder == nil && verifier == nil
+            recorder == nil && verifier == nil && observer == nil
             ? nil
             : { [self] name, tensor in
                 recorder?.record(name, tensor.elementType, tensor.shape, canonical: tensor.bytes)
                 try verifier?.check(name, StepTensor(tensor))
+                try observer?(name, Tensor(StepTensor(tensor)))
             }
         let outcome: Trainer.Outcome
         do { outcome = try trainer.step(step, batch: batch, probe: probe) } catch let difference

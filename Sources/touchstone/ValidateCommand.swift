@@ -162,7 +162,7 @@ struct Validate: AsyncParsableCommand {
 
     private func judge(file: String, _ options: JudgingOptions, _ result: inout Report) throws {
         let candidate = try GoldenFile(reading: file)
-        let golden = try goldenFile(for: candidate)
+        let golden = try goldenFile(for: candidate, in: goldens)
         try Judge.judge(candidate, against: golden, options: options, into: &result)
     }
 
@@ -185,24 +185,6 @@ struct Validate: AsyncParsableCommand {
         await library.close()
     }
 
-    /// The golden file that a candidate answers: --goldens itself, or the file of the candidate's suite that shares most cases with it.
-    private func goldenFile(for candidate: GoldenFile) throws -> GoldenFile {
-        if try Files.status(of: goldens).kind == .regular { return try GoldenFile(reading: goldens) }
-        let names = Set(candidate.caseNames)
-        var best: (file: GoldenFile, shared: Int)?
-        for path in try goldenPaths(goldens, suites: candidate.header.suite.isEmpty ? [] : [candidate.header.suite]) {
-            let file = try GoldenFile(reading: path)
-            let shared = file.caseNames.count { names.contains($0) }
-            if shared > best?.shared ?? 0 { best = (file, shared) }
-        }
-        guard let best else {
-            throw JudgingError.nothingToJudge(
-                "no golden file under '\(goldens)' has a case of \(candidate.path)\(candidate.header.suite.isEmpty ? "" : " (suite '\(candidate.header.suite)')")"
-            )
-        }
-        return best.file
-    }
-
     private func judge(command: String, _ options: JudgingOptions, _ result: inout Report) async throws {
         let plugin = try PluginProcess(command: command, timeout: .seconds(timeout ?? 600))
         let paths = try goldenPaths(goldens, suites: suite.map(\.rawValue))
@@ -218,47 +200,77 @@ extension PluginLibrary {
     }
 }
 
+/// The golden file that a candidate answers: --goldens itself, or the file of the candidate's suite that shares most cases with it.
+func goldenFile(for candidate: GoldenFile, in goldens: String) throws -> GoldenFile {
+    if try Files.status(of: goldens).kind == .regular { return try GoldenFile(reading: goldens) }
+    let names = Set(candidate.caseNames)
+    var best: (file: GoldenFile, shared: Int)?
+    for path in try goldenPaths(goldens, suites: candidate.header.suite.isEmpty ? [] : [candidate.header.suite]) {
+        let file = try GoldenFile(reading: path)
+        let shared = file.caseNames.count { names.contains($0) }
+        if shared > best?.shared ?? 0 { best = (file, shared) }
+    }
+    guard let best else {
+        throw JudgingError.nothingToJudge(
+            "no golden file under '\(goldens)' has a case of \(candidate.path)\(candidate.header.suite.isEmpty ? "" : " (suite '\(candidate.header.suite)')")"
+        )
+    }
+    return best.file
+}
+
 extension PluginProcess {
     /// Runs the command on the inputs of each golden file, in a temporary folder, and adds the verdicts on what it wrote.
     ///
     /// Where it fails on a file, every case of the file gets the verdict `failed` and a note says why; the next file is asked all the same.
     func judge(_ paths: [String], _ options: JudgingOptions, quiet: Bool, into result: inout Report) async throws {
+        for (number, path) in paths.enumerated() {
+            let label = paths.count > 1 ? "validate \(number + 1)/\(paths.count)" : "validate"
+            do {
+                try await answers(to: [path], cases: options.cases, label: label, quiet: quiet) { candidate, golden in
+                    // A file that breaks in the middle leaves no half of itself in the report.
+                    var judged = result
+                    try Judge.judge(candidate, against: golden, options: options, into: &judged)
+                    result = judged
+                }
+            } catch let error as JudgingError {
+                guard case .plugin(_, _, let what) = error else { throw error }
+                if quiet { Terminal.writeError("touchstone: error: \(error)\n") }
+                result.append(note: error.description)
+                let golden = try GoldenFile(reading: path)
+                for name in golden.caseNames where options.cases.isEmpty || options.cases.contains(name) {
+                    result.append(
+                        Judge.failed(
+                            try golden.readCase(name), suite: golden.header.suite, file: path, options: options,
+                            verdict: .failed, "the command \(what.prefix { $0 != "\n" })"))
+                }
+            }
+        }
+    }
+
+    /// Runs the command on the inputs of each golden file, in a temporary folder, and hands on what it wrote.
+    func answers(
+        to paths: [String], cases: Set<String>, label: String, quiet: Bool,
+        _ take: (_ candidate: GoldenFile, _ golden: GoldenFile) throws -> Void
+    ) async throws {
         let folder = try TemporaryFolder()
         defer { folder.remove() }
-        let bar = ProgressBar("validate", total: UInt64(paths.count), unit: "files", quiet: quiet)
+        let bar = ProgressBar(label, total: UInt64(paths.count), unit: "files", quiet: quiet)
         defer { bar.finish() }
         for (index, path) in paths.enumerated() {
             try Interruption.check()
             let golden = try GoldenFile(reading: path)
-            let names = golden.caseNames.filter { options.cases.isEmpty || options.cases.contains($0) }
+            let names = golden.caseNames.filter { cases.isEmpty || cases.contains($0) }
             if names.isEmpty { continue }
             folder.empty()
             let (input, output) = (folder.path + "/in.h5", folder.path + "/out.h5")
             let writer = try GoldenWriter(path: input, header: golden.header)
             for name in names { try writer.write(try golden.readCase(name, groups: [.inputs])) }
             try writer.finish()
-            var answered = result
+            try await run(input: input, output: output, naming: path)
             do {
-                try await run(input: input, output: output, naming: path)
-                do {
-                    try Judge.judge(try GoldenFile(reading: output), against: golden, options: options, into: &answered)
-                } catch let error as GoldenIOError where error.file == output {
-                    throw JudgingError.plugin(
-                        command: command, file: path, "wrote an {out} that cannot be read: \(error)")
-                }
-                result = answered
-            } catch JudgingError.plugin(let command, let file, let what) {
-                let error = JudgingError.plugin(command: command, file: file, what)
-                if quiet { Terminal.writeError("touchstone: error: \(error)\n") }
-                result.append(note: error.description)
-                let first = what.prefix { $0 != "\n" }
-                for name in names {
-                    let right = try golden.readCase(name)
-                    result.append(
-                        Judge.failed(
-                            right, suite: golden.header.suite, file: path, options: options, verdict: .failed,
-                            "the command \(first)"))
-                }
+                try take(try GoldenFile(reading: output), golden)
+            } catch let error as GoldenIOError where error.file == output {
+                throw JudgingError.plugin(command: command, file: path, "wrote an {out} that cannot be read: \(error)")
             }
             bar.update(UInt64(index + 1))
         }
