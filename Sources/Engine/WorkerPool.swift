@@ -7,27 +7,21 @@ import Synchronization
 public final class WorkerPool: @unchecked Sendable {
     /// Threads, the caller's included.
     public let count: Int
-    private let gate: ThreadGate
-    /// What runs now. Written by the caller alone, before the generation is announced.
-    private var work: (@Sendable (_ thread: Int, _ count: Int) -> Void)?
-    private let pending = Atomic<Int>(0)
-    private let generation = Atomic<Int>(0)
-    private let isEnding = Atomic<Bool>(false)
+    private let shared: Shared
     private var threads: [PlatformThread] = []
 
     /// - Parameter count: threads, the caller's included; at least 1.
     public init(threads count: Int) {
         self.count = max(1, count)
-        gate = ThreadGate()
-        for thread in 1..<max(1, self.count) {
-            threads.append(PlatformThread { [unowned self] in serve(thread) })
-        }
+        shared = Shared(count: self.count)
+        // The threads hold what they share, not the pool: it may be gone before one of them has begun.
+        for thread in 1..<self.count { threads.append(PlatformThread { [shared] in shared.serve(thread) }) }
     }
 
     deinit {
-        isEnding.store(true, ordering: .sequentiallyConsistent)
-        generation.add(1, ordering: .sequentiallyConsistent)
-        gate.open()
+        shared.isEnding.store(true, ordering: .sequentiallyConsistent)
+        shared.generation.add(1, ordering: .sequentiallyConsistent)
+        shared.gate.open()
         for thread in threads { thread.join() }
     }
 
@@ -38,18 +32,18 @@ public final class WorkerPool: @unchecked Sendable {
         if count == 1 { return body(0, 1) }
         withoutActuallyEscaping(body) { escaping in
             // The pool's own threads end with the body before this returns.
-            let shared = Unchecked(value: escaping)
-            work = { thread, count in shared.value(thread, count) }
-            pending.store(count - 1, ordering: .relaxed)
-            generation.add(1, ordering: .sequentiallyConsistent)
-            gate.open()
+            let body = Unchecked(value: escaping)
+            shared.work = { thread, count in body.value(thread, count) }
+            shared.pending.store(count - 1, ordering: .relaxed)
+            shared.generation.add(1, ordering: .sequentiallyConsistent)
+            shared.gate.open()
             escaping(0, count)
             var spins = 0
-            while pending.load(ordering: .acquiring) != 0 {
+            while shared.pending.load(ordering: .acquiring) != 0 {
                 spins += 1
                 if spins > 4096 { PlatformThread.yield() }
             }
-            work = nil
+            shared.work = nil
         }
     }
 
@@ -63,21 +57,34 @@ public final class WorkerPool: @unchecked Sendable {
         let value: (_ thread: Int, _ count: Int) -> Void
     }
 
-    private func serve(_ thread: Int) {
-        var seen = 0
-        while true {
-            var spins = 0
-            while generation.load(ordering: .acquiring) == seen {
-                spins += 1
-                if spins > 20_000 {
-                    gate.wait { generation.load(ordering: .sequentiallyConsistent) != seen }
-                    spins = 0
+    /// What the pool and its threads have in common.
+    private final class Shared: @unchecked Sendable {
+        let count: Int
+        let gate = ThreadGate()
+        /// What runs now. Written by the caller alone, before the generation is announced.
+        var work: (@Sendable (_ thread: Int, _ count: Int) -> Void)?
+        let pending = Atomic<Int>(0)
+        let generation = Atomic<Int>(0)
+        let isEnding = Atomic<Bool>(false)
+
+        init(count: Int) { self.count = count }
+
+        func serve(_ thread: Int) {
+            var seen = 0
+            while true {
+                var spins = 0
+                while generation.load(ordering: .acquiring) == seen {
+                    spins += 1
+                    if spins > 20_000 {
+                        gate.wait { generation.load(ordering: .sequentiallyConsistent) != seen }
+                        spins = 0
+                    }
                 }
+                seen += 1
+                if isEnding.load(ordering: .acquiring) { return }
+                work!(thread, count)
+                pending.subtract(1, ordering: .releasing)
             }
-            seen += 1
-            if isEnding.load(ordering: .acquiring) { return }
-            work!(thread, count)
-            pending.subtract(1, ordering: .releasing)
         }
     }
 }

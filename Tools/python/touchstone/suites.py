@@ -17,7 +17,9 @@ SUITES = (
     "training",
 )  # fmt: skip
 
-HEADER = ("operation", "cases", "skipped", "exact", "reordered", "outside", "missing", "elements", "right bits", "farthest")
+HEADER = (
+    "operation", "cases", "skipped", "exact", "reordered", "outside", "missing", "elements", "right bits", "farthest"
+)  # fmt: skip
 
 INTRODUCTION = """\
 # Libraries on every suite
@@ -26,11 +28,13 @@ Made by `python -m touchstone suites LIBRARY...`: each suite of the shipped gold
 
     touchstone validate --suite SUITE --exec 'python -m touchstone.evaluate --with LIBRARY {in} {out}'
 
-*skipped*: cases that the adapter leaves out, because the library has no such operation or not under that recipe. The next columns
-count outputs: *exact*, every bit as specified; *reordered*, other bits, inside the bound and unbiased, where the operation is judged
-by a bound; *outside*; *missing*, an output that the library does not give, as the flags of bf16 arithmetic. *right bits*: the share
-of elements with the specified bits (NaNs are one class); *farthest*: the largest distance in representable values. What differs is not
-a fault by itself: but for the sums and products an adapter is held to one definition of many that are possible, down to each rounding.
+*skipped*: cases that the adapter leaves out, because the library has no such operation or not under that recipe. The
+next columns count outputs: *exact*, every bit as specified; *reordered*, other bits, inside the bound and unbiased,
+where the operation is judged by a bound; *outside*; *missing*, an output that the library does not give, as the flags
+of bf16 arithmetic. *right bits*: the share of elements with the specified bits (NaNs are one class); *farthest*: the
+largest distance in representable values, NaN where a NaN stands against a number. What differs is not a fault by
+itself: but for the sums and products an adapter is held to one definition of many, down to each rounding, and the
+cases are chosen where implementations differ: infinities, subnormals, ties, limits.
 """
 
 

@@ -1,4 +1,4 @@
-"""PyTorch's counterparts of whole layers: attention, losses, clamping, Squinch, the optimizer; each as one would write it.
+"""PyTorch's counterparts of whole layers, as one would write them: attention, losses, clamping, Squinch, AdamW.
 
 What a library decides is left to the library: the order of sums, the elementary functions, how a gradient is formed
 (autograd, wherever there is one). What only the operation's definition says is said here: which rows see nothing, which
