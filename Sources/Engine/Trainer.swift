@@ -247,9 +247,8 @@ public final class Trainer {
                     "\(what) of rank \(rank) at index \(first) is \(g[first]), expected a finite number")
             }
             let base = rank * all + offset
-            outcome.contributions += codec.encode(g, n, into: b.encoded + 6 * rank * blocks) {
-                random.word(UInt64(base + $0))
-            }
+            outcome.contributions += codec.encode(
+                g, n, into: b.encoded + 6 * rank * blocks, random: .draws(random, first: UInt64(base)))
             if let next = p.nextResidual {
                 // S7: e' = RNE32(y - d), d decoded into the mean's place.
                 codec.decode(b.encoded + 6 * rank * blocks, n, into: p.combined)
@@ -259,9 +258,9 @@ public final class Trainer {
             }
         }
         let base = c.ranks * all + offset
-        outcome.reductions += codec.reduce(b.encoded, ranks: c.ranks, n, reduced: b.reduced, mean: p.combined) {
-            random.word(UInt64(base + $0))
-        }
+        outcome.reductions += codec.reduce(
+            b.encoded, ranks: c.ranks, n, reduced: b.reduced, mean: p.combined,
+            random: .draws(random, first: UInt64(base)))
     }
 
     // MARK: - Update (T4)
