@@ -103,7 +103,8 @@ let package = Package(
         .executableTarget(
             name: "touchstone",
             dependencies: [
-                "Checker", "Engine", "EngineOperations", "EngineProver", "Kernels", "Goldens", "GoldenIO", "JSON", "ModelSpec",
+                "Checker", "Engine", "EngineOperations", "EngineProver", "Kernels", "Goldens", "GoldenIO", "JSON",
+                "ModelSpec",
                 "BFloat16",
                 "ExactMath", "Prover", "Reference",
                 "Platform", "TrainingData",
