@@ -115,11 +115,12 @@ final class Model: @unchecked Sendable {
             }
             let combines = c.ranks > 1 || c.compression != .none
             let hasResidual = c.compression == .squinch && c.errorFeedback
-            var largestParameter = 0
+            var (largestParameter, blocks4096) = (0, 0)
             var parameterList: [Parameter] = []
             for parameter in c.parameters {
                 let n = parameter.count
                 largestParameter = max(largestParameter, n)
+                blocks4096 += (n + 4095) / 4096
                 let gradients = plan.floats(c.ranks * n)
                 parameterList.append(
                     Parameter(
@@ -168,7 +169,7 @@ final class Model: @unchecked Sendable {
             keyTotal = plan.bf16(rows * gd)
             valueTotal = plan.bf16(rows * gd)
             embeddingOutputGradient = plan.floats(c.vocabulary * c.width)
-            sums = plan.floats(max(largestParameter, rows) / 4096 + 1)
+            sums = plan.floats(max(blocks4096, rows / 4096 + 1))
             largest = plan.floats(c.layers * threads)
             counts = plan.take(ClampCounts.self, c.layers * threads)
             let blocks = c.compression == .squinch ? 6 * ((largestParameter + 7) / 8) : 0
@@ -418,6 +419,7 @@ final class Model: @unchecked Sendable {
         let n = batch.sequences * length
         let (hd, gd) = (c.heads * c.headDimension, c.keyValueHeads * c.headDimension)
         var report = Report()
+        if c.clamp != .none { report.limits.reserveCapacity(c.layers) }
         for (index, mask) in masks.enumerated() {
             let layer = maskOfLayer.firstIndex(of: index)!
             mask.fill(

@@ -40,9 +40,40 @@ public struct SquinchBlocks: Sendable {
 
     public static func blocks(_ n: Int) -> Int { (n + 7) / 8 }
 
+    /// Where `stochastic15` finds the random word of element i.
+    public enum RandomSource {
+        /// Draw `first` + i.
+        case draws(RandomWords, first: UInt64)
+        /// A list of n words.
+        case words(UnsafePointer<UInt32>)
+        /// For variants that draw none; every word is 0.
+        case none
+
+        @inline(__always)
+        func word(_ i: Int) -> UInt32 {
+            switch self {
+            case .draws(let random, let first): random.word(first &+ UInt64(i))
+            case .words(let words): words[i]
+            case .none: 0
+            }
+        }
+    }
+
     /// The first element that is refused (S6): a NaN, or an infinity unless it is saturated.
     public func firstRefused(_ x: UnsafePointer<Float>, _ n: Int, saturates: Bool) -> Int? {
-        if context.kernels.squinch.isFinite(x, n) { return nil }
+        context.reserve(ScratchArena.total(4))
+        context.pool.run { thread, count in
+            let part = WorkerPool.part(thread, of: count, n, unit: 16)
+            var arena = context.arena(thread)
+            arena.floats(1)[0] =
+                part.isEmpty || context.kernels.squinch.isFinite(x + part.lowerBound, part.count) ? 0 : 1
+        }
+        var isFinite = true
+        for thread in 0..<context.pool.count {
+            var arena = context.arena(thread)
+            if arena.floats(1)[0] != 0 { isFinite = false }
+        }
+        if isFinite { return nil }
         for i in 0..<n {
             let magnitude = x[i].bitPattern & 0x7FFF_FFFF
             if magnitude > 0x7F80_0000 || (magnitude == 0x7F80_0000 && !saturates) { return i }
@@ -50,54 +81,83 @@ public struct SquinchBlocks: Sendable {
         return nil
     }
 
-    /// The blocks of n values, none of them refused; `word(i)` is the random word of element i.
+    /// The blocks of n values, none of them refused.
     public func encode(
-        _ x: UnsafePointer<Float>, _ n: Int, into bytes: UnsafeMutablePointer<UInt8>,
-        word: @escaping @Sendable (Int) -> UInt32
+        _ x: UnsafePointer<Float>, _ n: Int, into bytes: UnsafeMutablePointer<UInt8>, random: RandomSource
     ) -> Counts {
-        let total = CountsOfThreads(context.pool.count)
-        context.pool.run { thread, count in
-            var counts = Counts()
-            var part = WorkerPool.part(thread, of: count, Self.blocks(n), unit: 2)
-            if variant != .stochastic15 {
-                // Whole pairs of blocks by the kernel.
-                let whole = min(part.upperBound, n / 8)
-                let pairs = max(0, whole - part.lowerBound) / 2
-                let found = context.kernels.squinch.encode(
-                    x + 8 * part.lowerBound, bytes + 6 * part.lowerBound, pairs, variant == .floor16)
-                counts.blocks += 2 * pairs
-                counts.zeroBlocks += found.zero
-                counts.clippedBelow += found.below
-                counts.clippedAbove += found.above
-                part = part.lowerBound + 2 * pairs..<part.upperBound
+        run(Self.blocks(n)) { part, arena, counts in
+            let words = arena.bytes(Self.wordBytes).bindMemory(to: UInt32.self, capacity: Self.wordBytes / 4)
+            var block = part.lowerBound
+            while block + 2 <= min(part.upperBound, n / 8) {
+                let pairs = min(Self.chunk, (min(part.upperBound, n / 8) - block) / 2)
+                encodePairs(x + 8 * block, pairs, into: bytes + 6 * block, random, 8 * block, words, &counts)
+                block += 2 * pairs
             }
-            for block in part {
-                encodeBlock(
-                    x + 8 * block, min(8, n - 8 * block), into: bytes + 6 * block, counts: &counts
-                ) { word(8 * block + $0) }
+            while block < part.upperBound {
+                encodeBlock(x + 8 * block, min(8, n - 8 * block), into: bytes + 6 * block, counts: &counts) {
+                    random.word(8 * block + $0)
+                }
+                block += 1
             }
-            total.counts[thread] = counts
         }
-        return total.sum
     }
 
-    private final class CountsOfThreads: @unchecked Sendable {
-        let counts: UnsafeMutablePointer<Counts>
-        let threads: Int
+    // MARK: - Pieces
 
-        init(_ threads: Int) {
-            self.threads = threads
-            counts = .allocate(capacity: threads)
-            counts.initialize(repeating: Counts(), count: threads)
+    /// Pairs of blocks that are worked on at a time: with their random words they stay in the cache.
+    private static let chunk = 64
+    private static let chunkValues = 16 * chunk
+    /// Room for a chunk's random words, which begin within a block of four and come 32 at a time.
+    private static let wordBytes = 4 * (chunkValues + 64)
+
+    /// Runs `body` on every thread with its part of the blocks, with scratch; the sum of what they count.
+    @inline(__always)
+    private func run(_ blocks: Int, _ body: (Range<Int>, inout ScratchArena, inout Counts) -> Void) -> Counts {
+        context.reserve(
+            ScratchArena.total(MemoryLayout<Counts>.size, Self.wordBytes, 4 * Self.chunkValues, 4 * Self.chunkValues))
+        context.pool.run { thread, count in
+            var arena = context.arena(thread)
+            let place = Self.counts(&arena)
+            var counts = Counts()
+            body(WorkerPool.part(thread, of: count, blocks, unit: 2), &arena, &counts)
+            place.initialize(to: counts)
         }
-
-        deinit { counts.deallocate() }
-
-        var sum: Counts {
-            var sum = Counts()
-            for thread in 0..<threads { sum += counts[thread] }
-            return sum
+        var sum = Counts()
+        for thread in 0..<context.pool.count {
+            var arena = context.arena(thread)
+            sum += Self.counts(&arena).pointee
         }
+        return sum
+    }
+
+    private static func counts(_ arena: inout ScratchArena) -> UnsafeMutablePointer<Counts> {
+        arena.bytes(MemoryLayout<Counts>.size).bindMemory(to: Counts.self, capacity: 1)
+    }
+
+    /// Whole pairs of blocks, a chunk of them at most; `first` is the first one's element.
+    @inline(__always)
+    private func encodePairs(
+        _ x: UnsafePointer<Float>, _ pairs: Int, into bytes: UnsafeMutablePointer<UInt8>, _ random: RandomSource,
+        _ first: Int, _ words: UnsafeMutablePointer<UInt32>, _ counts: inout Counts
+    ) {
+        let kernels = context.kernels.squinch
+        var source = UnsafePointer(words)
+        if variant == .stochastic15 {
+            switch random {
+            case .draws(let random, let base):
+                let draw = base &+ UInt64(first)
+                let skipped = Int(draw & 3)
+                kernels.words(random, draw >> 2, (skipped + 16 * pairs + 31) / 32, words)
+                source += skipped
+            case .words(let list): source = list + first
+            case .none: words.initialize(repeating: 0, count: 16 * pairs)
+            }
+        }
+        let found = kernels.encode(x, bytes, pairs, variant.code, source)
+        counts.blocks += 2 * pairs
+        counts.zeroBlocks += found.zero
+        counts.clippedBelow += found.below
+        counts.clippedAbove += found.above
     }
 
     /// One block of up to eight values; the rest is +0 with word 0.
@@ -164,31 +224,42 @@ public struct SquinchBlocks: Sendable {
     ///   - mean: [n].
     public func reduce(
         _ encoded: UnsafePointer<UInt8>, ranks: Int, _ n: Int, reduced: UnsafeMutablePointer<UInt8>,
-        mean: UnsafeMutablePointer<Float>, word: @escaping @Sendable (Int) -> UInt32
+        mean: UnsafeMutablePointer<Float>, random: RandomSource
     ) -> Counts {
         let blocks = Self.blocks(n)
         let reciprocal = ScalarMath.reciprocal(of: ranks)
-        let total = CountsOfThreads(context.pool.count)
-        context.pool.run { thread, count in
-            var counts = Counts()
-            withUnsafeTemporaryAllocation(of: Float.self, capacity: 16) { buffer in
-                let (sum, x) = (buffer.baseAddress!, buffer.baseAddress! + 8)
-                for block in WorkerPool.part(thread, of: count, blocks) {
-                    for i in 0..<8 { sum[i] = 0 }
-                    for rank in 0..<ranks {
-                        decodeBlock(encoded + 6 * (rank * blocks + block), 8, into: x)
-                        for i in 0..<8 { sum[i] = sum[i] + x[i] }
-                    }
-                    let present = min(8, n - 8 * block)
-                    for i in 0..<8 { sum[i] = i < present ? sum[i] * reciprocal : 0 }
-                    encodeBlock(sum, 8, into: reduced + 6 * block, counts: &counts) {
-                        $0 < present ? word(8 * block + $0) : 0
-                    }
-                    decodeBlock(reduced + 6 * block, present, into: mean + 8 * block)
+        let (kernels, rows, isFloor) = (context.kernels.squinch, context.kernels.rows, variant == .floor16)
+        return run(blocks) { part, arena, counts in
+            let words = arena.bytes(Self.wordBytes).bindMemory(to: UInt32.self, capacity: Self.wordBytes / 4)
+            let (sum, x) = (arena.floats(Self.chunkValues), arena.floats(Self.chunkValues))
+            var block = part.lowerBound
+            while block + 2 <= min(part.upperBound, n / 8) {
+                let pairs = min(Self.chunk, (min(part.upperBound, n / 8) - block) / 2)
+                let count = 16 * pairs
+                sum.update(repeating: 0, count: count)
+                for rank in 0..<ranks {
+                    kernels.decode(encoded + 6 * (rank * blocks + block), x, pairs, isFloor)
+                    rows.add(sum, x, sum, count)
                 }
+                rows.scale(sum, reciprocal, sum, count)
+                encodePairs(sum, pairs, into: reduced + 6 * block, random, 8 * block, words, &counts)
+                kernels.decode(reduced + 6 * block, mean + 8 * block, pairs, isFloor)
+                block += 2 * pairs
             }
-            total.counts[thread] = counts
+            while block < part.upperBound {
+                for i in 0..<8 { sum[i] = 0 }
+                for rank in 0..<ranks {
+                    decodeBlock(encoded + 6 * (rank * blocks + block), 8, into: x)
+                    for i in 0..<8 { sum[i] = sum[i] + x[i] }
+                }
+                let present = min(8, n - 8 * block)
+                for i in 0..<8 { sum[i] = i < present ? sum[i] * reciprocal : 0 }
+                encodeBlock(sum, 8, into: reduced + 6 * block, counts: &counts) {
+                    $0 < present ? random.word(8 * block + $0) : 0
+                }
+                decodeBlock(reduced + 6 * block, present, into: mean + 8 * block)
+                block += 1
+            }
         }
-        return total.sum
     }
 }

@@ -113,7 +113,7 @@ public final class Trainer {
         let c = configuration
         var outcome = Outcome()
         try check(batch, sequences: c.batch)
-        var losses: [Float] = []
+        var losses: Float = 0
         model.load(batch)
         for rank in 0..<c.ranks {
             let share = model.batch(Model.sequences(c, rank: rank))
@@ -122,13 +122,11 @@ public final class Trainer {
             let report = try model.forward(share, probe: rankProbe)
             if gathersDiagnostics && rank == 0 { outcome.layers = model.diagnostics(sequences: share.sequences) }
             try model.backward(share, report, rank: rank, probe: rankProbe)
-            losses.append(report.loss)
+            outcome.loss = report.loss
+            losses = losses + report.loss
         }
-        outcome.loss = losses[0]
         if c.ranks > 1 {
-            var sum: Float = 0
-            for loss in losses { sum = sum + loss }
-            outcome.loss = canonical(sum * ScalarMath.reciprocal(of: c.ranks))  // T5
+            outcome.loss = canonical(losses * ScalarMath.reciprocal(of: c.ranks))  // T5
             try withUnsafePointer(to: outcome.loss) { try probe?("loss", EngineTensor($0, [1])) }
         }
         try combine(step, &outcome, probe)
@@ -247,9 +245,8 @@ public final class Trainer {
                     "\(what) of rank \(rank) at index \(first) is \(g[first]), expected a finite number")
             }
             let base = rank * all + offset
-            outcome.contributions += codec.encode(g, n, into: b.encoded + 6 * rank * blocks) {
-                random.word(UInt64(base + $0))
-            }
+            outcome.contributions += codec.encode(
+                g, n, into: b.encoded + 6 * rank * blocks, random: .draws(random, first: UInt64(base)))
             if let next = p.nextResidual {
                 // S7: e' = RNE32(y - d), d decoded into the mean's place.
                 codec.decode(b.encoded + 6 * rank * blocks, n, into: p.combined)
@@ -259,9 +256,9 @@ public final class Trainer {
             }
         }
         let base = c.ranks * all + offset
-        outcome.reductions += codec.reduce(b.encoded, ranks: c.ranks, n, reduced: b.reduced, mean: p.combined) {
-            random.word(UInt64(base + $0))
-        }
+        outcome.reductions += codec.reduce(
+            b.encoded, ranks: c.ranks, n, reduced: b.reduced, mean: p.combined,
+            random: .draws(random, first: UInt64(base)))
     }
 
     // MARK: - Update (T4)
@@ -271,26 +268,27 @@ public final class Trainer {
         let b = model.buffers
         outcome.learningRate = Self.learningRate(step, c)
         try withUnsafePointer(to: outcome.learningRate) { try probe?("learning_rate", EngineTensor($0, [1])) }
-        var sum: Float = 0
-        for (index, parameter) in parameters.enumerated() {
-            sum = sum + layers.sumOfSquares(b.parameters[index].combined, parameter.count, scratch: b.sums)
-        }
+        let sum = sumOfSquares()
         outcome.gradientNorm = ScalarMath.sqrt(sum + 0)
         try withUnsafePointer(to: outcome.gradientNorm) { try probe?("gradient_norm", EngineTensor($0, [1])) }
         guard outcome.gradientNorm.isFinite else { throw TrainingError.gradientNorm(outcome.gradientNorm, step: step) }
         let constants = AdamWConstants(
             beta1: c.beta1, beta2: c.beta2, epsilon: c.adamEpsilon, weightDecay: c.weightDecay,
             learningRate: outcome.learningRate, step: step, norm: outcome.gradientNorm, clipNorm: c.clipNorm)
-        for (index, parameter) in parameters.enumerated() {
-            let p = b.parameters[index]
-            var h = constants
-            if !parameter.decays { h.decay = nil }
-            let own = h
-            context.parallel(parameter.count, unit: 16) { part in
+        // Every thread has its part of every parameter.
+        context.pool.run { thread, count in
+            for (index, parameter) in parameters.enumerated() {
+                let p = b.parameters[index]
+                var h = constants
+                if !parameter.decays { h.decay = nil }
+                let part = WorkerPool.part(thread, of: count, parameter.count, unit: 16)
                 let at = part.lowerBound
                 context.kernels.rows.adamW(
-                    p.weight + at, p.first + at, p.second + at, p.combined + at, p.rounded + at, own, part.count)
+                    p.weight + at, p.first + at, p.second + at, p.combined + at, p.rounded + at, h, part.count)
             }
+        }
+        for (index, parameter) in parameters.enumerated() {
+            let p = b.parameters[index]
             if let residual = p.residual, let next = p.nextResidual {
                 residual.update(from: next, count: c.ranks * parameter.count)
             }
@@ -298,6 +296,31 @@ public final class Trainer {
             try probe?("v.\(parameter.name)", EngineTensor(p.second, parameter.shape))
             try probe?("weight.\(parameter.name)", EngineTensor(p.weight, parameter.shape))
         }
+    }
+
+    /// The squares of all combined gradients: lane16x4096 of each parameter (R2), added in order.
+    private func sumOfSquares() -> Float {
+        let (b, rows) = (model.buffers, context.kernels.rows)
+        context.pool.run { thread, count in
+            var first = b.sums
+            for (index, parameter) in parameters.enumerated() {
+                let x = b.parameters[index].combined
+                let blocks = (parameter.count + 4095) / 4096
+                for block in WorkerPool.part(thread, of: count, blocks) {
+                    let at = x + 4096 * block
+                    first[block] = rows.sumOfProducts(at, at, min(4096, parameter.count - 4096 * block))
+                }
+                first += blocks
+            }
+        }
+        var sum: Float = 0
+        var first = b.sums
+        for parameter in parameters {
+            let blocks = (parameter.count + 4095) / 4096
+            sum = sum + canonical(rows.sum(first, blocks))
+            first += blocks
+        }
+        return sum
     }
 
     /// The learning rate of a step (T4).

@@ -216,9 +216,11 @@ let techniqueOperations: [(String, EngineCatalog.Compute)] = [
             let mean = filledFloats(n) { mean in
                 reduced = filled(6 * blocks, UInt8(0)) { reduced in
                     withPointer(bytes) { bytes in
-                        _ = SquinchBlocks(context, variant).reduce(
-                            bytes, ranks: ranks, n, reduced: reduced, mean: mean
-                        ) { randomReduced.isEmpty ? 0 : randomReduced[$0] }
+                        withPointer(randomReduced) { words in
+                            _ = SquinchBlocks(context, variant).reduce(
+                                bytes, ranks: ranks, n, reduced: reduced, mean: mean,
+                                random: randomReduced.isEmpty ? .none : .words(words))
+                        }
                     }
                 }
             }
@@ -304,7 +306,10 @@ private func encoded(
     }
     return filled(6 * SquinchBlocks.blocks(x.count), UInt8(0)) { bytes in
         withPointer(x) { x1 in
-            _ = SquinchBlocks(context, variant).encode(x1, x.count, into: bytes) { random.isEmpty ? 0 : random[$0] }
+            withPointer(random) { words in
+                _ = SquinchBlocks(context, variant).encode(
+                    x1, x.count, into: bytes, random: random.isEmpty ? .none : .words(words))
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
 /// Philox4x32-10 (G1; Salmon et al. 2011) and what is made of its words.
 public struct RandomWords: Sendable {
-    private let seed: UInt64
-    private let stream: UInt32
-    private let step: UInt32
+    public let seed: UInt64
+    public let stream: UInt32
+    public let step: UInt32
 
     /// Counter words 2 and 3 are `stream` and `step` (G1).
     public init(seed: UInt64, stream: UInt32, step: UInt32) {

@@ -80,13 +80,13 @@ public enum SquinchCode {
 
 /// Squinch's tables by address, for kernels (S2).
 public final class SquinchTables: @unchecked Sendable {
-    /// M[q], and 256 / M[q] to a few units: where a search for a code begins.
+    /// M[q], and 256 / M[q] rounded: where a search for a code begins.
     public let scales: UnsafePointer<Float>
     public let inverses: UnsafePointer<Float>
-    /// T[1] ... T[255], then infinities.
-    public let thresholds: UnsafePointer<Float>
-    /// How many thresholds lie below the least number of each binary32 exponent.
-    public let firstOfExponent: UnsafePointer<UInt8>
+    /// T[1] ... T[255] as bits, then what no magnitude reaches.
+    public let thresholds: UnsafePointer<UInt32>
+    /// The thresholds that the least number of each eighth of a binade reaches, by the upper 12 bits of a magnitude.
+    public let reached: UnsafePointer<UInt8>
     /// Decoded magnitudes of round15, 16 q + code.
     public let round15: UnsafePointer<Float>
 
@@ -100,23 +100,18 @@ public final class SquinchTables: @unchecked Sendable {
         }
         scales = table(SquinchCode.scales)
         inverses = table(SquinchCode.scales.map { 256 / $0 })
-        thresholds = table(SquinchCode.thresholds + [Float](repeating: .infinity, count: 8))
-        firstOfExponent = table(
-            (0..<256).map { exponent in
-                SquinchCode.scaleByte(Float(bitPattern: UInt32(min(exponent, 254)) << 23))
-            })
+        thresholds = table(SquinchCode.thresholds.map(\.bitPattern) + [UInt32.max])
+        reached = table(
+            (0..<2048).map { eighth in SquinchCode.scaleByte(Float(bitPattern: UInt32(min(eighth, 0x7F8)) << 20)) })
         round15 = table(SquinchCode.round15Magnitudes)
     }
 
-    /// The number of thresholds that m, not NaN, reaches.
+    /// The number of thresholds that a magnitude, not NaN, reaches.
     @inline(__always)
-    public func scaleByte(_ m: Float) -> Int {
-        // 6 ln 2 is 4.2: a binade holds at most five thresholds. An infinity reaches every one, the made-up ones too.
-        let first = Int(firstOfExponent[Int(m.bitPattern >> 23)])
-        let t = thresholds + first
-        var q = first
-        for i in 0..<5 { q &+= t[i] <= m ? 1 : 0 }
-        return q < 255 ? q : 255
+    public func scaleByte(_ bits: UInt32) -> Int {
+        // An eighth of a binade is a ratio of 9/8 at most, two thresholds are exp(1/6) apart: it holds one at most.
+        let first = Int(reached[Int(bits >> 20)])
+        return first &+ (thresholds[first] <= bits ? 1 : 0)
     }
 }
 
@@ -124,24 +119,31 @@ public final class SquinchTables: @unchecked Sendable {
 public final class SquinchKernels: Sendable {
     /// What the scales did to the blocks (S9): zero blocks, clipped below, clipped above.
     public typealias Counts = (zero: Int, below: Int, above: Int)
-    /// 2 n blocks of `floor16` or `round15`; no value is NaN.
-    public let encode:
+    public typealias Encode =
         @Sendable (
-            _ x: UnsafePointer<Float>, _ bytes: UnsafeMutablePointer<UInt8>, _ n: Int, _ isFloor: Bool
+            _ x: UnsafePointer<Float>, _ bytes: UnsafeMutablePointer<UInt8>, _ n: Int, _ variant: SquinchCode.Variant,
+            _ words: UnsafePointer<UInt32>
         ) -> Counts
+    public typealias Words =
+        @Sendable (_ random: RandomWords, _ first: UInt64, _ n: Int, _ words: UnsafeMutablePointer<UInt32>) -> Void
+    /// 2 n blocks; no value is NaN. `stochastic15` reads a random word a value, the others none.
+    public let encode: Encode
     /// 2 n blocks.
     public let decode:
         @Sendable (_ bytes: UnsafePointer<UInt8>, _ x: UnsafeMutablePointer<Float>, _ n: Int, _ isFloor: Bool) -> Void
     /// Whether all of n values are finite.
     public let isFinite: @Sendable (_ x: UnsafePointer<Float>, _ n: Int) -> Bool
+    /// The random words of 8 n blocks of four from block `first` on (G1).
+    public let words: Words
 
     public init(
-        encode: @escaping @Sendable (UnsafePointer<Float>, UnsafeMutablePointer<UInt8>, Int, Bool) -> Counts,
+        encode: @escaping Encode,
         decode: @escaping @Sendable (UnsafePointer<UInt8>, UnsafeMutablePointer<Float>, Int, Bool) -> Void,
-        isFinite: @escaping @Sendable (UnsafePointer<Float>, Int) -> Bool
+        isFinite: @escaping @Sendable (UnsafePointer<Float>, Int) -> Bool, words: @escaping Words
     ) {
         self.encode = encode
         self.decode = decode
         self.isFinite = isFinite
+        self.words = words
     }
 }

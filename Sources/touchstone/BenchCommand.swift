@@ -20,6 +20,12 @@ struct Bench: ParsableCommand {
     @Option(name: .long, help: ArgumentHelp("The configuration of the training step.", valueName: "name|file"))
     var config = "bench"
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Of the matrix products measure these alone; may be given several times.", valueName: "MxKxN"))
+    var shape: [ProductShape] = []
+
     @Option(name: .long, help: "Repetitions of each; the median counts.")
     var repeats = 5
 
@@ -32,6 +38,20 @@ struct Bench: ParsableCommand {
 
     func validate() throws {
         if !(1...1000).contains(repeats) { throw ValidationError("--repeats takes 1 to 1000.") }
+    }
+
+    /// [M, K] times [K, N].
+    struct ProductShape: ExpressibleByArgument {
+        let m: Int
+        let k: Int
+        let n: Int
+
+        init?(argument: String) {
+            let sizes = argument.split(separator: "x", omittingEmptySubsequences: false).map { Int($0) }
+            guard sizes.count == 3, let m = sizes[0], let k = sizes[1], let n = sizes[2] else { return nil }
+            guard [m, k, n].allSatisfy({ (1...65_536).contains($0) }) else { return nil }
+            (self.m, self.k, self.n) = (m, k, n)
+        }
     }
 
     private struct Row {
@@ -66,7 +86,11 @@ struct Bench: ParsableCommand {
             add(.peak, peak)
             add(.peak, copy)
         }
-        if groups.contains(.gemm) {
+        for shape in groups.contains(.gemm) ? shape : [] {
+            let item = Benchmark.product(context, m: shape.m, k: shape.k, n: shape.n, recipe: .pairedFTZ)
+            add(.gemm, item.named("\(item.name) \(DotRecipe.pairedFTZ.rawValue)"), limit: peakRate)
+        }
+        if groups.contains(.gemm) && shape.isEmpty {
             for recipe in [DotRecipe.pairedFTZ, .chainIEEE] {
                 for (m, k, n) in [
                     (4096, 512, 512), (4096, 512, 2048), (4096, 2048, 512), (512, 512, 512), (1024, 1024, 1024),
@@ -77,7 +101,7 @@ struct Bench: ParsableCommand {
                 }
             }
         }
-        if groups.contains(.gemm) {
+        if groups.contains(.gemm) && shape.isEmpty {
             for (inputs, outputs) in [(512, 512), (512, 2048), (2048, 512), (512, 64)] {
                 for item in Benchmark.gradients(context, tokens: 512, inputs: inputs, outputs: outputs) {
                     add(.gemm, item, limit: peakRate)

@@ -1,5 +1,6 @@
 import ArgumentParser
 import BFloat16
+import EngineProver
 import ExactMath
 import Foundation
 import Platform
@@ -12,12 +13,12 @@ extension MathProof.Method: ExpressibleByArgument {}
 
 struct Prove: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Compare the arithmetic with a second derivation, exhaustively.",
+        abstract: "Compare the arithmetic with a second derivation, and the engine with the arithmetic, exhaustively.",
         discussion: """
             Long work on all cores: it shows a bar, can be cut into shards (--shard 3/8), and with --resume FILE goes on where it \
             was stopped. Exit status 1 if the two derivations differ anywhere.
             """,
-        subcommands: [ProveBFloat16.self, ProveMath.self, ProveSquinch.self])
+        subcommands: [ProveBFloat16.self, ProveMath.self, ProveEngine.self, ProveSquinch.self])
 }
 
 /// What every proof takes.
@@ -167,6 +168,47 @@ struct ProveMath: AsyncParsableCommand {
             try MathProof.run(
                 function, method: method, shard: options.shard, threads: options.threads, resumeFile: options.resume,
                 progress: progress)
+        }
+    }
+}
+
+struct ProveEngine: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "engine",
+        abstract: "The engine's elementary functions against the correctly rounded ones, over all 2^32 arguments (E3).",
+        discussion: """
+            Each argument's result is computed once by the reference's integers and compared, bit for bit, with that of every set of kernels that \
+            this machine runs (exp, log and rsqrt have vectors) and with `scalar`, the engine's function of one argument. `touchstone prove \
+            math` holds the reference itself against MPFR.
+            """)
+
+    @Option(name: .long, help: "exp, expm1, log, log1p, sqrt, rsqrt, reciprocal, sinPi or cosPi.")
+    var function: MathFunction
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp("Compare this set of kernels, or scalar, alone; all of them by default.", valueName: "name"))
+    var isa: String?
+
+    @OptionGroup var options: ProofOptions
+
+    private func proof() throws -> EngineMathProof {
+        do throws(EngineMathProofError) {
+            return try EngineMathProof(function, only: isa)
+        } catch { throw ValidationError("--isa: \(error).") }
+    }
+
+    func validate() throws { _ = try proof() }
+
+    func run() async throws {
+        let proof = try proof()
+        let names = proof.implementations.map(\.name).joined(separator: ", ")
+        try options.run(
+            "engine.\(function.rawValue)", total: EngineMathProof.total,
+            method: "\(names) against the reference, every argument"
+        ) { progress in
+            try proof.run(
+                shard: options.shard, threads: options.threads, resumeFile: options.resume, progress: progress)
         }
     }
 }

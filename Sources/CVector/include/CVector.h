@@ -37,6 +37,8 @@ TOUCHSTONE_INLINE ts_float16 ts_load(const float *p) {
     __builtin_memcpy(&v, p, sizeof v);
     return v;
 }
+// What is at p will be read soon.
+TOUCHSTONE_INLINE void ts_prefetch(const float *p) { __builtin_prefetch(p); }
 TOUCHSTONE_INLINE void ts_store(float *p, ts_float16 v) { __builtin_memcpy(p, &v, sizeof v); }
 
 // bf16 to fp32, exactly.
@@ -232,35 +234,51 @@ TOUCHSTONE_INLINE ts_float16 ts_dot_pairs(ts_float16 sum, ts_uint16 x, ts_uint16
 
 // --- Squinch ----------------------------------------------------------------------------------------------------------------
 
-// The largest of eight magnitudes without NaN: their bits are in the same order.
-TOUCHSTONE_INLINE float ts_max8(ts_float8 v) {
-    return __builtin_bit_cast(float, __builtin_reduce_max(__builtin_bit_cast(ts_int8, v)));
+// The largest magnitude of each half as bits, in lanes 0 and 4; without NaN bits are in the order of magnitudes.
+TOUCHSTONE_INLINE ts_int8 ts_largest_bits(ts_float16 magnitudes) {
+    ts_int16 v = __builtin_bit_cast(ts_int16, magnitudes);
+    ts_int8 w = __builtin_elementwise_max(
+        __builtin_shufflevector(v, v, 0, 1, 2, 3, 8, 9, 10, 11), __builtin_shufflevector(v, v, 4, 5, 6, 7, 12, 13, 14, 15));
+    w = __builtin_elementwise_max(w, __builtin_shufflevector(w, w, 2, 3, 0, 1, 6, 7, 4, 5));
+    return __builtin_elementwise_max(w, __builtin_shufflevector(w, w, 1, 0, 3, 2, 5, 4, 7, 6));
 }
-TOUCHSTONE_INLINE float ts_max_low(ts_float16 v) { return ts_max8(v.lo); }
-TOUCHSTONE_INLINE float ts_max_high(ts_float16 v) { return ts_max8(v.hi); }
 TOUCHSTONE_INLINE ts_float16 ts_halves(float low, float high) {
     ts_float16 r;
     r.lo = (ts_float8)low;
     r.hi = (ts_float8)high;
     return r;
 }
+// Of magnitudes without NaN.
+TOUCHSTONE_INLINE ts_float16 ts_smaller(ts_float16 a, ts_float16 b) {
+    return __builtin_bit_cast(
+        ts_float16, __builtin_elementwise_min(__builtin_bit_cast(ts_int16, a), __builtin_bit_cast(ts_int16, b)));
+}
 TOUCHSTONE_INLINE ts_int16 ts_sign(ts_float16 v) { return __builtin_bit_cast(ts_int16, v) >> 31; }
 TOUCHSTONE_INLINE ts_float16 ts_with_sign(ts_float16 v, ts_int16 isNegative) {
     return __builtin_bit_cast(ts_float16, __builtin_bit_cast(ts_uint16, v) ^ ((ts_uint16)isNegative & 0x80000000));
 }
-// Toward zero, 0 <= v < 2^31.
-TOUCHSTONE_INLINE ts_float16 ts_truncate(ts_float16 v) {
-    return __builtin_convertvector(__builtin_convertvector(v, ts_int16), ts_float16);
-}
 TOUCHSTONE_INLINE ts_int16 ts_to_int(ts_float16 v) { return __builtin_convertvector(v, ts_int16); }
 TOUCHSTONE_INLINE ts_float16 ts_from_int(ts_int16 v) { return __builtin_convertvector(v, ts_float16); }
 typedef uint32_t ts_uint8 __attribute__((ext_vector_type(8)));
-TOUCHSTONE_INLINE uint32_t ts_nibbles8(ts_int8 v) {
-    const ts_uint8 places = {0, 4, 8, 12, 16, 20, 24, 28};
-    return __builtin_reduce_or(__builtin_bit_cast(ts_uint8, v) << places);
+typedef float ts_float4 __attribute__((ext_vector_type(4)));
+// Sixteen codes, 0 ... 15, as eight bytes: the first of a pair in the low nibble.
+TOUCHSTONE_INLINE uint64_t ts_nibbles(ts_int16 v) {
+#if defined(__AVX2__)
+#if defined(__AVX512F__)
+    __m128i bytes = _mm512_cvtepi32_epi8((__m512i)v);
+#else
+    // Packing works on halves of a register: their quarters are put in order.
+    __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32((__m256i)v.lo, (__m256i)v.hi), 0xD8);
+    __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+#endif
+    __m128i pairs = _mm_maddubs_epi16(bytes, _mm_set1_epi16(0x1001));
+    return (uint64_t)_mm_cvtsi128_si64(_mm_packus_epi16(pairs, pairs));
+#else
+    const ts_uint16 places = {0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28};
+    ts_uint16 moved = __builtin_bit_cast(ts_uint16, v) << places;
+    return __builtin_reduce_or(moved.lo) | (uint64_t)__builtin_reduce_or(moved.hi) << 32;
+#endif
 }
-TOUCHSTONE_INLINE uint32_t ts_nibbles_low(ts_int16 v) { return ts_nibbles8(v.lo); }
-TOUCHSTONE_INLINE uint32_t ts_nibbles_high(ts_int16 v) { return ts_nibbles8(v.hi); }
 TOUCHSTONE_INLINE ts_int16 ts_spread_nibbles(uint32_t low, uint32_t high) {
     const ts_uint8 places = {0, 4, 8, 12, 16, 20, 24, 28};
     ts_int16 r;
@@ -269,35 +287,153 @@ TOUCHSTONE_INLINE ts_int16 ts_spread_nibbles(uint32_t low, uint32_t high) {
     return r;
 }
 TOUCHSTONE_INLINE void ts_store_uint32(uint8_t *p, uint32_t v) { __builtin_memcpy(p, &v, sizeof v); }
+TOUCHSTONE_INLINE void ts_store_uint64(uint8_t *p, uint64_t v) { __builtin_memcpy(p, &v, sizeof v); }
 TOUCHSTONE_INLINE uint32_t ts_load_uint32(const uint8_t *p) {
     uint32_t v;
     __builtin_memcpy(&v, p, sizeof v);
     return v;
 }
-// The largest k <= 15 with (2k - 1)^2 M <= 900 |x|, or 0: products of 34 bits, exact in binary64.
-TOUCHSTONE_INLINE ts_long8 ts_round15_half(ts_float8 x, ts_float8 scale) {
-    ts_double8 v = __builtin_convertvector(x, ts_double8);
-    ts_double8 m = __builtin_convertvector(scale, ts_double8);
-    ts_double8 limit = v * 900;
-    // An infinite or clipped value would leave the range of integers.
-    ts_double8 ratio = v / m;
-    ratio = __builtin_bit_cast(ts_double8,
-        (__builtin_bit_cast(ts_long8, ratio) & (ts_long8)(ratio < 2)) | (__builtin_bit_cast(ts_long8, (ts_double8)2.0) & ~(ts_long8)(ratio < 2)));
-    ts_double8 t = __builtin_elementwise_sqrt(ratio) * 15 + 0.5;
-    ts_double8 k = __builtin_convertvector(__builtin_convertvector(t, ts_int8), ts_double8);
-    k = __builtin_bit_cast(ts_double8,
-        (__builtin_bit_cast(ts_long8, k) & (ts_long8)(k < 15)) | (__builtin_bit_cast(ts_long8, (ts_double8)15.0) & ~(ts_long8)(k < 15)));
-    ts_double8 up = (2 * k + 1) * (2 * k + 1) * m;
-    ts_long8 isUp = (ts_long8)(up <= limit) & (ts_long8)(k < 15);
-    ts_double8 down = (2 * k - 1) * (2 * k - 1) * m;
-    ts_long8 isDown = (ts_long8)(down > limit) & (ts_long8)(k > 0);
-    return __builtin_convertvector(k, ts_long8) - isUp + isDown;
+// sqrt(v) to a relative error of 1.5 * 2^-12, 0 < v: on x86-64 v times the estimate of 1 / sqrt(v) that every processor has to that precision,
+// but not every one with the same bits.
+TOUCHSTONE_INLINE ts_float16 ts_rough_sqrt(ts_float16 v) {
+#if defined(__AVX512F__)
+    return v * (ts_float16)_mm512_rsqrt14_ps((__m512)v);
+#elif defined(__AVX__)
+    ts_float16 r;
+    r.lo = (ts_float8)_mm256_rsqrt_ps((__m256)v.lo);
+    r.hi = (ts_float8)_mm256_rsqrt_ps((__m256)v.hi);
+    return v * r;
+#elif defined(__x86_64__)
+    ts_float16 r;
+    r.lo.lo = (ts_float4)_mm_rsqrt_ps((__m128)v.lo.lo);
+    r.lo.hi = (ts_float4)_mm_rsqrt_ps((__m128)v.lo.hi);
+    r.hi.lo = (ts_float4)_mm_rsqrt_ps((__m128)v.hi.lo);
+    r.hi.hi = (ts_float4)_mm_rsqrt_ps((__m128)v.hi.hi);
+    return v * r;
+#else
+    return __builtin_elementwise_sqrt(v);
+#endif
 }
-TOUCHSTONE_INLINE ts_int16 ts_round15_codes(ts_float16 x, ts_float16 scale) {
-    ts_int16 r;
-    r.lo = __builtin_convertvector(ts_round15_half(x.lo, scale.lo), ts_int8);
-    r.hi = __builtin_convertvector(ts_round15_half(x.hi, scale.hi), ts_int8);
+// x * y + z, fused where there is an instruction.
+TOUCHSTONE_INLINE ts_float16 ts_estimate_fma(ts_float16 x, ts_float16 y, ts_float16 z) {
+#if TOUCHSTONE_HAS_FMA
+    return __builtin_elementwise_fma(x, y, z);
+#else
+    return x * y + z;
+#endif
+}
+// The integer part of sqrt(factor^2 x / M) + offset, or one less, at most 14: 0 <= x <= M, the factor is at most 16, and `inverse` is 256 / M rounded.
+// The estimate is below the truth by 2^-7 less its error, which is below 16 * (1.5 * 2^-12 + 2^-22) < 2^-7; a zero's root is made 2^-30.
+TOUCHSTONE_INLINE ts_int16 ts_code_below(ts_float16 x, ts_float16 inverse, float factor, float offset) {
+    ts_float16 root = ts_rough_sqrt(ts_estimate_fma(x, inverse, (ts_float16)0x1p-60f));
+    return __builtin_elementwise_min(
+        ts_to_int(ts_estimate_fma(root, (ts_float16)(factor / 16), (ts_float16)(offset - 0x1p-7f))), (ts_int16)14);
+}
+// k, and k + 1 where `reached` is not negative there.
+TOUCHSTONE_INLINE ts_int16 ts_next_where(ts_int16 k, ts_float16 reached) { return k - (reached >= 0); }
+// factor * x - square * M to a relative error of 2^-22, with its sign, 0 <= x <= M, factor <= 900, square an integer up to 29^2: the product is taken in
+// two parts. Where their difference is not exact it is more than 2^13 times the second part.
+struct ts_code_product {
+    ts_float16 high, low;
+};
+TOUCHSTONE_INLINE struct ts_code_product ts_code_factor(ts_float16 x, float factor) {
+    struct ts_code_product p;
+    p.high = (ts_float16)factor * x;
+    p.low = ts_fma((ts_float16)factor, x, ts_negate(p.high));
+    return p;
+}
+TOUCHSTONE_INLINE ts_float16 ts_code_difference(struct ts_code_product p, ts_float16 square, ts_float16 scale) {
+    return ts_fma(ts_negate(square), scale, p.high) + p.low;
+}
+// The largest k <= 15 with k^2 M <= 256 x (S3); 0 <= x <= M. 256 x is exact: one fused operation has the difference's sign.
+TOUCHSTONE_INLINE ts_int16 ts_floor16_codes(ts_float16 x, ts_float16 scale, ts_float16 inverse) {
+    ts_int16 k = ts_code_below(x, inverse, 16, 0);
+    ts_float16 next = ts_from_int(k + 1);
+    return ts_next_where(k, ts_fma(ts_negate(next * next), scale, x * 256));
+}
+// The largest k <= 15 with (2k - 1)^2 M <= 900 x, or 0.
+TOUCHSTONE_INLINE ts_int16 ts_round15_codes(ts_float16 x, ts_float16 scale, ts_float16 inverse) {
+    ts_int16 k = ts_code_below(x, inverse, 15, 0.5f);
+    ts_float16 root = ts_from_int(k + k + 1);
+    return ts_next_where(k, ts_code_difference(ts_code_factor(x, 900), root * root, scale));
+}
+// v (2a + 1) M < 2^24 (225 x - a^2 M): 53 bits on the left; a^2 M <= 225 x <= (a + 1)^2 M leaves no more on the right.
+TOUCHSTONE_INLINE ts_long8 ts_rounds_up(ts_int8 v, ts_int8 a, ts_float8 x, ts_float8 scale) {
+    ts_double8 m = __builtin_convertvector(scale, ts_double8);
+    ts_double8 left = __builtin_convertvector(v * (a + a + 1), ts_double8) * m;
+    ts_double8 right = 225 * __builtin_convertvector(x, ts_double8) - __builtin_convertvector(a * a, ts_double8) * m;
+    return (ts_long8)(left < 0x1p24 * right);
+}
+// a, the largest <= 14 with a^2 M <= 225 x, or a + 1 by the upper 24 bits of a random word. Both sides have relative errors below 2^-21 in fp32; where they
+// are that near each other, seldom, all lanes are compared in binary64.
+TOUCHSTONE_INLINE ts_int16 ts_stochastic15_codes(ts_float16 x, ts_float16 scale, ts_float16 inverse, const uint32_t *words) {
+    struct ts_code_product product = ts_code_factor(x, 225);
+    ts_int16 a = __builtin_elementwise_min(ts_code_below(x, inverse, 15, 0), (ts_int16)13);
+    ts_float16 next = ts_from_int(a + 1);
+    a = ts_next_where(a, ts_code_difference(product, next * next, scale));
+    ts_uint16 w;
+    __builtin_memcpy(&w, words, sizeof w);
+    ts_int16 v = __builtin_bit_cast(ts_int16, w >> 8);
+    ts_float16 code = ts_from_int(a);
+    ts_float16 left = ts_from_int(v) * ((code + code + 1) * scale);
+    ts_float16 right = ts_code_difference(product, code * code, scale) * 0x1p24f;
+    ts_int16 up = left < right;
+    if (__builtin_expect(ts_any(ts_abs(left - right) <= right * 0x1p-20f), 0)) {
+        up.lo = __builtin_convertvector(ts_rounds_up(v.lo, a.lo, x.lo, scale.lo), ts_int8);
+        up.hi = __builtin_convertvector(ts_rounds_up(v.hi, a.hi, x.hi, scale.hi), ts_int8);
+    }
+    return a - up;
+}
+// Of a row of sixteen numbers those that eight codes name; and a row for each half.
+TOUCHSTONE_INLINE ts_float8 ts_look_up8(const float *row, ts_int8 codes) {
+#if defined(__AVX512F__)
+    return (ts_float8)_mm256_permutex2var_ps(_mm256_loadu_ps(row), (__m256i)codes, _mm256_loadu_ps(row + 8));
+#elif defined(__AVX2__)
+    __m256 low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(row), (__m256i)codes);
+    __m256 high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(row + 8), (__m256i)codes);
+    return (ts_float8)_mm256_blendv_ps(low, high, (__m256)(codes << 28));
+#else
+    ts_float8 r;
+    for (int i = 0; i < 8; i++) r[i] = row[codes[i]];
     return r;
+#endif
+}
+TOUCHSTONE_INLINE ts_float16 ts_look_up(const float *low, const float *high, ts_int16 codes) {
+    ts_float16 r;
+    r.lo = ts_look_up8(low, codes.lo);
+    r.hi = ts_look_up8(high, codes.hi);
+    return r;
+}
+
+// --- Random words (G1) --------------------------------------------------------------------------------------------------------
+
+typedef uint64_t ts_ulong8 __attribute__((ext_vector_type(8)));
+// The 32 words of Philox4x32-10's blocks n ... n + 7. Words stand in the low halves of lanes of 64 bits; what is above them is no part of a product.
+TOUCHSTONE_INLINE void ts_philox(uint32_t *words, uint64_t n, uint32_t stream, uint32_t step, uint64_t seed) {
+    const uint64_t mask = 0xFFFFFFFF;
+    ts_ulong8 c0 = (ts_ulong8)n + (ts_ulong8){0, 1, 2, 3, 4, 5, 6, 7};
+    ts_ulong8 c1 = c0 >> 32;
+    ts_ulong8 c2 = (ts_ulong8)(uint64_t)stream;
+    ts_ulong8 c3 = (ts_ulong8)(uint64_t)step;
+    uint32_t k0 = (uint32_t)seed;
+    uint32_t k1 = (uint32_t)(seed >> 32);
+#pragma unroll
+    for (int round = 0; round < 10; round++) {
+        ts_ulong8 p0 = (c0 & mask) * (ts_ulong8)0xD2511F53ull;
+        ts_ulong8 p1 = (c2 & mask) * (ts_ulong8)0xCD9E8D57ull;
+        c0 = (p1 >> 32) ^ c1 ^ (ts_ulong8)(uint64_t)k0;
+        c1 = p1;
+        c2 = (p0 >> 32) ^ c3 ^ (ts_ulong8)(uint64_t)k1;
+        c3 = p0;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    ts_ulong8 first = (c0 & mask) | c1 << 32;
+    ts_ulong8 second = (c2 & mask) | c3 << 32;
+    ts_ulong8 low = __builtin_shufflevector(first, second, 0, 8, 1, 9, 2, 10, 3, 11);
+    ts_ulong8 high = __builtin_shufflevector(first, second, 4, 12, 5, 13, 6, 14, 7, 15);
+    __builtin_memcpy(words, &low, sizeof low);
+    __builtin_memcpy(words + 16, &high, sizeof high);
 }
 
 // --- Flush mode (F3) --------------------------------------------------------------------------------------------------------
