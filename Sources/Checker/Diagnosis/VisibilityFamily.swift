@@ -37,8 +37,7 @@ extension DeviationCatalog {
         if let orientation, queries == keys {
             isByQuery = orientation == "exchanged" ? !isByQuery : orientation == "as-by-query"
         }
-        let windowChoice = choices.on("visibility.window")
-        switch windowChoice {
+        switch choices.on("visibility.window") {
         case "one-more": window = window.map { $0 + 1 }
         case "one-fewer": window = window.map { $0 - 1 }
         case "ignored": window = nil
@@ -64,12 +63,7 @@ extension DeviationCatalog {
                         (isExclusive ? start[token] < place : start[token] <= place)
                         && (isInclusive ? place <= limit[token] : place < limit[token])
                     if empty == "unrestricted" && start[token] == limit[token] { isVisible = true }
-                    if let window {
-                        let distance = windowChoice == "of-rows" ? i - j : position - j
-                        if windowChoice == "symmetric" ? abs(distance) >= window : distance >= window {
-                            isVisible = false
-                        }
-                    }
+                    if let window, position - j >= window { isVisible = false }
                     switch causal {
                     case "forced": if j > position { isVisible = false }
                     case "forced-by-row": if j > i { isVisible = false }
@@ -266,8 +260,7 @@ extension DeviationCatalog {
             "window", ["V2"],
             [
                 "ignored": "leaves the window out", "one-more": "lets a window see one key more",
-                "one-fewer": "lets a window see one key fewer", "symmetric": "cuts later keys by the window too",
-                "of-rows": "measures the window from the query's row, not from its position",
+                "one-fewer": "lets a window see one key fewer",
             ])
         + alternatives(
             "causal", ["V1"],
