@@ -158,7 +158,10 @@ struct SquinchCodec {
         var code = 0
         while code < 15 && reaches(code + 1) { code += 1 }
         if code == 15 && !clips {
-            code = Int(min(n * (x / scale).squareRoot(), 0x1p40))
+            // Codes beyond fp32's integers are none that an implementation would count.
+            let approximate = n * (x / scale).squareRoot()
+            guard approximate < 0x1p24 else { return 15 }
+            code = Int(approximate)
             while !reaches(code) { code -= 1 }
             while reaches(code + 1) { code += 1 }
             return code & 15
