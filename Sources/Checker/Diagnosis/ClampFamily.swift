@@ -173,7 +173,6 @@ extension DeviationCatalog {
                 switch nan {
                 case "as-low": return forward(low)
                 case "as-high": return forward(limit)
-                case "as-zero": return forward(0)
                 case "dequantised-from-code" where int8: return (y, code, Float(code) * step)
                 default: return (y, code, y)
                 }
@@ -183,7 +182,6 @@ extension DeviationCatalog {
             if bounds != "high-missing" { x = x > limit ? limit : x }
             if isZero && !choices.has("clamp.zero-limit.sign-kept") { x = 0 }
             if choices.has("clamp.zero-sign.kept") && y == 0 && activation == .relu2 { x = y }
-            if choices.has("clamp.zero-sign.lost") && x == 0 { x = 0 }
             guard int8 else { return (x, 0, x) }
             if isZero { return (x, 0, x) }
             let quantised =
@@ -342,12 +340,12 @@ extension DeviationCatalog {
                 "low-missing": "does not clamp below", "high-missing": "does not clamp above",
             ])
         + alternatives(
-            "zero-sign", ["C2"], ["kept": "keeps -0 after ReLU^2", "lost": "writes +0 for -0 without ReLU^2"])
+            "zero-sign", ["C2"], ["kept": "keeps -0 after ReLU^2"])
         + alternatives(
             "nan", ["C2"],
             [
                 "as-low": "clamps NaN to the lower limit", "as-high": "clamps NaN to the upper limit",
-                "as-zero": "takes NaN for 0", "dequantised-from-code": "dequantises the code of a NaN",
+                "dequantised-from-code": "dequantises the code of a NaN",
             ])
         + alternatives(
             "nan-code", ["C2"], ["minimum": "gives NaN the code -127", "minus-128": "gives NaN the code -128"])

@@ -71,16 +71,19 @@ extension DeviationCatalog {
             case "24-bits-closed": return -log(-log(Float(w >> 8) * 0x1p-24))
             case "23-bits-closed": return -log(-log(Float(w >> 9) * 0x1p-23))
             case "32-bits": return -log(-log(SoftFloat32.convert(UInt64(w)) * 0x1p-32))
-            case "epsilon": return -log(-log(u + 1e-20) + 1e-20)
             case "exponential": return -log(u)
             case "uniform": return u
             default: break
             }
             // G3
-            let bits = kind == "reflected" ? ~w : w
-            var v = SoftFloat32.convert(2 * UInt64(bits) + 1) * 0x1p-33
+            var v = SoftFloat32.convert(2 * UInt64(w) + 1) * 0x1p-33
             if v > 1 - 0x1p-24 { v = 1 - 0x1p-24 }
-            let t = kind == "log-of-difference" ? -log(1 - v) : -CorrectlyRounded.log1p(-v)
+            let t: Float =
+                switch kind {
+                case "log-of-difference": -log(1 - v)
+                case "unreflected": -log(v)
+                default: -CorrectlyRounded.log1p(-v)
+                }
             return kind == "minimum" ? log(t) : -log(t)
         }
     }
@@ -166,7 +169,6 @@ extension DeviationCatalog {
                 }
             if kappa == -.infinity {
                 switch kappaChoice {
-                case "finite-where-none": kappa = -.greatestFiniteMagnitude
                 case "zero-where-none": kappa = 0
                 case "last-where-none": kappa = order.last.map { phi[$0] } ?? kappa
                 default: break
@@ -397,7 +399,6 @@ extension DeviationCatalog {
                 "last-sampled": "takes the k-th phi for kappa", "one-further": "takes the (k + 2)-th phi for kappa",
                 "unperturbed": "takes the (k + 1)-th log-probability for kappa",
                 "without-noise": "takes the log-probability of the (k + 1)-th token for kappa",
-                "finite-where-none": "gives the least finite number where there is no kappa",
                 "zero-where-none": "gives 0 where there is no kappa",
                 "last-where-none": "gives the last phi where there is no kappa",
             ])
@@ -453,8 +454,8 @@ extension DeviationCatalog {
                 "23-bits-closed": "makes the noise of (w >> 9) 2^-23: -log(-log(u))",
                 "32-bits": "makes the noise of w 2^-32: -log(-log(u))",
                 "log-of-difference": "takes log(1 - v) instead of log1p(-v)",
-                "minimum": "adds the Gumbel of the minimum", "reflected": "complements the random words",
-                "epsilon": "adds 1e-20 inside the logarithms of the 24-bit uniform",
+                "minimum": "adds the Gumbel of the minimum",
+                "unreflected": "takes -log(-log(v)), which is coarse where samples are decided",
                 "exponential": "adds -log(u)", "uniform": "adds the uniform itself",
             ])
         + alternatives(
@@ -532,13 +533,16 @@ extension DeviationCatalog {
                 "negated-sum": "adds the sum over y dy",
             ])
 
+    /// Rows of fewer than 128 terms: longer blocks are the ascending order.
     private static let otherOrders = SumVariant.orders.map(\.name).filter {
-        !$0.hasPrefix("lanes-16") || $0 == "lanes-16-ascending"
+        !$0.hasPrefix("lanes-16") && ![64, 128, 256].map { "blocks-\($0)" }.contains($0)
     }
 
     private static let gumbelSums: [Deviation] =
         SumVariant.deviations(
             "gumbel.sum", ["Z1", "R1"], what: "of the softmax", orders: otherOrders,
-            accumulations: ["truncating", "bf16", "fp64", "exact"], zero: false)
-        + SumVariant.deviations("gumbel.inner", ["K3", "R1"], what: "over y dy", orders: otherOrders, zero: false)
+            accumulations: ["truncating", "bf16", "fp64"], zero: false)
+        + SumVariant.deviations(
+            "gumbel.inner", ["K3", "R1"], what: "over y dy", orders: otherOrders,
+            accumulations: ["unfused", "truncating", "bf16", "fp64"], zero: false)
 }
