@@ -48,7 +48,6 @@ extension DeviationCatalog {
         let dy = try reader.floats("dy", "t", "m")
         switch choices.on("clamp.input") {
         case "rounded-to-bf16": y = y.map { $0.isNaN ? $0 : SumVariant.bf16($0) }
-        case "flushed": y = y.map(SoftFloat32.flushingSubnormal)
         default: break
         }
         let clamp = ClampVariant(limit, activation, int8: int8, choices)
@@ -393,7 +392,7 @@ extension DeviationCatalog {
             ])
         + alternatives(
             "input", ["C2"],
-            ["rounded-to-bf16": "rounds y to bf16 before it is clamped", "flushed": "reads subnormal values as zero"])
+            ["rounded-to-bf16": "rounds y to bf16 before it is clamped"])
         + alternatives("zero-limit", ["C3"], ["sign-kept": "keeps -0 under a limit of 0"])
 
     private static let clampBackward: [Deviation] =
@@ -432,5 +431,5 @@ extension DeviationCatalog {
     private static let clampSquares = SumVariant.deviations(
         "clamp.squares", ["C1", "R2"], what: "of the weights' squares",
         orders: SumVariant.orders.map(\.name).filter { !$0.hasPrefix("lanes-16-of") },
-        accumulations: ["truncating", "bf16", "fp64", "exact"], zero: false)
+        accumulations: ["truncating", "bf16", "fp64"], zero: false)
 }
