@@ -45,6 +45,8 @@ package struct Choices: Sendable {
 
     package init(_ deviations: [Deviation] = []) { names = Set(deviations.map(\.name)) }
 
+    init(names: Set<String>) { self.names = names }
+
     func has(_ name: String) -> Bool { names.contains(name) }
 
     /// The last part of the name that was chosen on an axis; nil: as specified.
@@ -75,6 +77,7 @@ package struct VariantFamily: Sendable, CustomStringConvertible {
 public enum DeviationCatalog {
     package static let families: [VariantFamily] = [
         bfloat16Family, dotFamily, sumFamily, mathFamily, randomFamily,
+        squinchFamily, allReduceFamily, clampFamily, gumbelFamily, visibilityFamily,
     ]
 
     private static let familyByOperation: [String: VariantFamily] = {

@@ -206,7 +206,7 @@ struct SumVariant: Sendable, Hashable {
     /// RTZ32(x y + z).
     private func truncated(_ x: Float, _ y: Float, _ z: Float) -> Float {
         let nearest = HardwareFloat32.fusedMultiplyAdd(x, y, z)
-        guard x.isFinite, y.isFinite, z.isFinite, !nearest.isNaN else { return nearest }
+        guard x.isFinite, y.isFinite, z.isFinite, !nearest.isNaN, nearest != 0 else { return nearest }
         if nearest.isInfinite { return Float(signOf: nearest, magnitudeOf: .greatestFiniteMagnitude) }
         let (s, e) = Self.exactSum(Double(x) * Double(y), Double(z))
         let beyond = (Double(nearest) - s) - e
