@@ -75,6 +75,9 @@ package struct VariantFamily: Sendable, CustomStringConvertible {
 public enum DeviationCatalog {
     package static let families: [VariantFamily] = [
         bfloat16Family, dotFamily, sumFamily, mathFamily, randomFamily,
+        attentionForwardFamily, attentionBackwardFamily, rowsFamily, rmsnormFamily, ropeFamily, reluSquaredFamily,
+        linearFamily,
+        embeddingFamily, crossEntropyFamily, sparseCrossEntropyFamily, adamwFamily, trainingFamily,
     ]
 
     private static let familyByOperation: [String: VariantFamily] = {
