@@ -33,7 +33,7 @@ struct ModelDeviationTests {
             ("attention.backward", "zreg.term.factor-2-missing"),
             ("attention.backward", "attention.ds.fp32"),
             ("attention.backward", "attention.group.bf16-per-head"),
-            ("attention.backward", "attention.dk.order.ascending"),
+            ("attention.backward", "attention.dv-weights.fp32"),
             ("zreg.rows", "zreg.term.negated"),
             ("zreg.rows", "softmax.weighted.order.ascending"),
             ("layer.rmsnorm", "rmsnorm.normalised.bf16-everywhere"),
