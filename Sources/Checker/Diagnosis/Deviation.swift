@@ -78,6 +78,9 @@ public enum DeviationCatalog {
     package static let families: [VariantFamily] = [
         bfloat16Family, dotFamily, sumFamily, mathFamily, randomFamily,
         squinchFamily, allReduceFamily, clampFamily, gumbelFamily, visibilityFamily,
+        attentionForwardFamily, attentionBackwardFamily, rowsFamily, rmsnormFamily, ropeFamily, reluSquaredFamily,
+        linearFamily,
+        embeddingFamily, crossEntropyFamily, sparseCrossEntropyFamily, adamwFamily, trainingFamily,
     ]
 
     private static let familyByOperation: [String: VariantFamily] = {

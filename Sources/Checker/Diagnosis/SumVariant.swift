@@ -211,7 +211,7 @@ struct SumVariant: Sendable, Hashable {
         let (s, e) = Self.exactSum(Double(x) * Double(y), Double(z))
         let beyond = (Double(nearest) - s) - e
         var result = nearest
-        if nearest > 0 ? beyond > 0 : beyond < 0 {
+        if nearest != 0, nearest > 0 ? beyond > 0 : beyond < 0 {
             result = Float(bitPattern: nearest.bitPattern - 1)
         }
         if flush == .both || flush == .outputs, result.isSubnormal { result = Float(signOf: result, magnitudeOf: 0) }
