@@ -124,6 +124,10 @@ enum DerivedBounds {
         let targets = one[.inputs, "targets"]
         let (ids, weights) = (one[.inputs, "ids"], one[.inputs, "weights"])
         let slots = ids?.shape.last ?? 1
+        // A damaged file's shapes may not fit one another.
+        guard targets.map({ $0.count == rows }) ?? true, ids.map({ $0.shape == [rows, slots] }) ?? true,
+            weights.map({ $0.shape == [rows, slots] }) ?? true
+        else { return nil }
         for r in 0..<rows {
             let s = try logits.doubles(r * width..<(r + 1) * width)
             let row = s.isEmpty ? Row() : Row(s, [Double](repeating: 0, count: width), terms: width)

@@ -46,7 +46,7 @@ public enum Judge {
                 ? CaseView(try candidate.openCase(name, groups: [.inputs, .outputs])) : nil
             let found = try judge(
                 answer, against: right, suite: golden.header.suite, file: golden.path, options: options,
-                wantsPictures: report.pictureCount < options.pictures)
+                wantsPictures: report.needsPictures(options))
             report.append(found)
             for extra in answer?[.outputs] ?? [] where right[.outputs, extra.name] == nil {
                 report.append(note: "\(candidate.path): case '\(name)' has an extra output '\(extra.name)', not judged")
@@ -62,7 +62,7 @@ public enum Judge {
     ///
     /// - Throws: ``JudgingError/tooFewDraws(caseName:output:draws:needed:)``.
     public static func judge(
-        sample answer: GoldenCase?, against right: GoldenCase, suite: String, file: String, options: JudgingOptions,
+        drawn answer: GoldenCase?, against right: GoldenCase, suite: String, file: String, options: JudgingOptions,
         wantsPictures: Bool = false
     ) throws -> CaseReport {
         try judge(

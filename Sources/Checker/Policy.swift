@@ -132,6 +132,9 @@ public struct PolicyRule: Sendable, Hashable, CustomStringConvertible {
         pattern.hasSuffix("*") ? name.hasPrefix(pattern.dropLast()) : name == pattern
     }
 
+    /// Whether the rule is about an operation at all.
+    public func names(_ op: String) -> Bool { Self.matches(operations, op) }
+
     func applies(to op: String, _ output: String) -> Bool {
         Self.matches(operations, op) && Self.matches(outputs, output)
     }

@@ -178,8 +178,11 @@ public struct Report: Sendable, Hashable {
     }
     public mutating func append(note: String) { notes.append(note) }
 
+    /// Whether the next case is to be judged with pictures.
+    public func needsPictures(_ options: JudgingOptions) -> Bool { pictureCount < options.pictures }
+
     /// How many outputs that do not conform have pictures.
-    var pictureCount: Int {
+    private var pictureCount: Int {
         cases.reduce(0) { $0 + $1.outputs.count { $0.pictures != nil && !$0.verdict.conforms } }
     }
 

@@ -188,9 +188,12 @@ struct SampleTest {
     private func tokens(
         _ got: any TensorSource, _ withReplacement: Bool, _ one: CaseView, _ output: String
     ) throws -> Outcome {
-        guard let k = got.shape.last, let v = one[.inputs, "logits"]?.shape.last else {
+        guard let logits = one[.inputs, "logits"]?.shape, logits.count == 2, got.shape.count == 2,
+            got.shape[0] == logits[0]
+        else {
             return Outcome(conforms: false, text: "no logits")
         }
+        let (k, v) = (got.shape[1], logits[1])
         var bits = 0
         while 1 << bits < v { bits += 1 }
         let n = got.count
@@ -209,11 +212,11 @@ struct SampleTest {
             var available = s.count { $0 != -.infinity }
             for (slot, id) in ids.enumerated() where complaint == nil {
                 if available == 0 {
-                    if id != Self.empty { complaint = "row \(row), slot \(slot): id \(Int(id)), nothing was left" }
+                    if id != Self.empty { complaint = "row \(row), slot \(slot): id \(id), nothing was left" }
                     continue
                 }
-                guard id < Double(v), s[Int(id)] != -.infinity, withReplacement || left[Int(id)] >= 0 else {
-                    complaint = "row \(row), slot \(slot): id \(Int(id)) cannot be drawn, or was before"
+                guard id >= 0, id < Double(v), s[Int(id)] != -.infinity, withReplacement || left[Int(id)] >= 0 else {
+                    complaint = "row \(row), slot \(slot): id \(id) cannot be drawn, or was before"
                     return
                 }
                 let total = left.reduce(0) { $0 + max(0, $1) }
@@ -240,7 +243,9 @@ struct SampleTest {
     private func threshold(
         _ got: any TensorSource, _ one: CaseView, _ output: String, _ answer: CaseView?
     ) throws -> Outcome {
-        guard let ids = answer?[.outputs, "ids"], let k = ids.shape.last, ids.shape.first == got.shape.first else {
+        guard let ids = answer?[.outputs, "ids"], let k = ids.shape.last, ids.shape.count == 2, got.shape == [ids.shape[0]],
+            one[.inputs, "logits"]?.shape.first == ids.shape[0]
+        else {
             return Outcome(conforms: false, text: "kappa is judged beside ids, which are missing")
         }
         try require(got.count, tests: 1, one, output)
@@ -258,7 +263,7 @@ struct SampleTest {
             }
             var left = p
             var rates = [left.reduce(0, +)]
-            for id in try ids.doubles(row * k..<(row + 1) * k) where id < Double(p.count) {
+            for id in try ids.doubles(row * k..<(row + 1) * k) where id >= 0 && id < Double(p.count) {
                 left[Int(id)] = 0
                 rates.append(left.reduce(0, +))
             }
@@ -273,7 +278,8 @@ struct SampleTest {
     /// The weights that go with the implementation's own tokens and kappa (K2).
     private func weights(_ got: any TensorSource, _ one: CaseView, _ answer: CaseView?) throws -> Outcome {
         guard let ids = answer?[.outputs, "ids"], let kappas = answer?[.outputs, "kappa"], let k = ids.shape.last,
-            ids.count == got.count, kappas.count * k == got.count
+            ids.count == got.count, kappas.count == ids.shape[0], ids.shape.count == 2,
+            one[.inputs, "logits"]?.shape.first == ids.shape[0]
         else { return Outcome(conforms: false, text: "weights are judged beside ids and kappa, which are missing") }
         var complaint: String?
         var largest = 0.0
@@ -281,7 +287,7 @@ struct SampleTest {
             let kappa = try kappas.doubles(row..<row + 1)[0]
             let found = try got.doubles(row * k..<(row + 1) * k)
             for (slot, id) in try ids.doubles(row * k..<(row + 1) * k).enumerated() where complaint == nil {
-                guard id < Double(p.count) else {
+                guard id >= 0, id < Double(p.count) else {
                     if found[slot] != 0 { complaint = "row \(row), slot \(slot): a weight without a token" }
                     continue
                 }
@@ -368,7 +374,9 @@ struct SampleTest {
 
     /// Codes of stochastic15: the scale and the signs by bits, each code one of two (S3).
     private func codes(_ got: any TensorSource, _ one: CaseView, _ output: String) throws -> Outcome {
-        guard let x = one[.inputs, "x"], let golden = one[.outputs, output], got.count % 6 == 0 else {
+        guard let x = one[.inputs, "x"], let golden = one[.outputs, output], got.count % 6 == 0,
+            got.count / 6 == (x.count + 7) / 8
+        else {
             return Outcome(conforms: false, text: "no values")
         }
         var means = Means(2)

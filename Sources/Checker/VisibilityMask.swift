@@ -7,6 +7,9 @@ public struct VisibilityMask: Sendable {
     public let keys: Int
     private let source: Source
 
+    /// Of masks and intervals that are held in memory.
+    private static let mostCells = 1 << 24
+
     private enum Source {
         /// [B, Q, T]
         case dense([UInt64])
@@ -18,13 +21,15 @@ public struct VisibilityMask: Sendable {
 
     init?(_ one: CaseView) throws {
         if let mask = one[.outputs, "mask"], mask.shape.count == 3 {
+            guard mask.count <= Self.mostCells else { return nil }
             (batch, queries, keys) = (mask.shape[0], mask.shape[1], mask.shape[2])
             source = .dense(try mask.words(0..<mask.count))
             return
         }
         func tensor(_ name: String) -> (any TensorSource)? { one[.outputs, name] ?? one[.inputs, name] }
         guard let start = tensor("visibility_start"), let limit = tensor("visibility_limit"), start.type == .int32,
-            limit.type == .int32, start.shape == limit.shape, let tokens = start.shape.last
+            limit.type == .int32, start.shape == limit.shape, let tokens = start.shape.last,
+            start.count <= Self.mostCells
         else { return nil }
         func size(_ name: String, _ axis: Int) -> Int? {
             one[.inputs, name].flatMap { $0.shape.count == 4 ? $0.shape[axis] : nil }
@@ -35,13 +40,14 @@ public struct VisibilityMask: Sendable {
         batch = tokens == 0 ? 0 : start.count / tokens
         queries = size("q", 2) ?? one.integer("queries") ?? tokens
         keys = size("k", 2) ?? one.integer("keys") ?? tokens
-        guard (isByQuery ? queries : keys) == tokens, queries >= 0, keys >= 0 else { return nil }
+        guard (isByQuery ? queries : keys) == tokens, queries >= 0, keys >= 0, queries <= Int(Int32.max), keys <= Int(Int32.max)
+        else { return nil }
         func integers(_ tensor: any TensorSource) throws -> [Int] {
             try tensor.words(0..<tensor.count).map { Int(Int32(truncatingIfNeeded: $0)) }
         }
         source = .intervals(
             start: try integers(start), limit: try integers(limit), tokens: tokens, isByQuery: isByQuery,
-            offset: one.integer("query_offset") ?? 0, window: isBuilt ? .max : one.integer("window") ?? .max)
+            offset: min(max(one.integer("query_offset") ?? 0, 0), 1 << 40), window: isBuilt ? .max : one.integer("window") ?? .max)
     }
 
     /// Whether query `i` sees key `j`.
@@ -75,8 +81,9 @@ public struct MaskPicture: Sendable, Hashable {
         (cellRows, cellColumns) = (min(queries, Self.mostCells), min(keys, Self.mostCells))
         var counts = [Int](repeating: 0, count: cellRows * cellColumns)
         var cells = counts
-        for i in 0..<queries {
-            for j in 0..<keys {
+        // Of a large mask some queries and keys stand for all.
+        for i in stride(from: 0, to: queries, by: max(1, queries / 4096)) {
+            for j in stride(from: 0, to: keys, by: max(1, keys / 4096)) {
                 let cell = i * cellRows / queries * cellColumns + j * cellColumns / keys
                 cells[cell] += 1
                 if mask.isVisible(0, i, j) { counts[cell] += 1 }

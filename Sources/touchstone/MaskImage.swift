@@ -1,5 +1,6 @@
 import Checker
 import GoldenIO
+import Pages
 import Platform
 
 /// A picture of a visibility mask: queries down, keys across, a visible cell dark.
@@ -64,7 +65,7 @@ struct MaskImage {
         var text = """
             <svg xmlns="http://www.w3.org/2000/svg" width="\(left + width + 10)" height="\(top + height + 10)" font-family="sans-serif" font-size="11">
             <rect width="100%" height="100%" fill="#ffffff"/>
-            <text x="\(left)" y="14" font-weight="bold">\(escaped(title))</text>
+            <text x="\(left)" y="14" font-weight="bold">\(Page.escaped(title))</text>
             <text x="\(left)" y="32">keys \u{2192}</text>
             <text transform="translate(14,\(top)) rotate(90)">queries \u{2192}</text>
             <rect x="\(left)" y="\(top)" width="\(width)" height="\(height)" fill="#eef1f5"/>\n
@@ -87,9 +88,5 @@ struct MaskImage {
                 "<rect x=\"\(left + j * step - 1)\" y=\"\(top)\" width=\"1\" height=\"\(height)\" fill=\"#ffffff\"/>\n"
         }
         return Array((text + "</svg>\n").utf8)
-    }
-
-    private func escaped(_ text: String) -> String {
-        text.map { ["&": "&amp;", "<": "&lt;", ">": "&gt;"][$0] ?? String($0) }.joined()
     }
 }

@@ -30,9 +30,10 @@ enum Program {
         try await run(arguments, directory: directory)
     }
 
-    static func run(_ arguments: [String], directory: String? = nil) async throws -> Outcome {
+    /// - Parameter program: Another than the built one.
+    static func run(_ arguments: [String], directory: String? = nil, program: String? = nil) async throws -> Outcome {
         let result = try await Subprocess.run(
-            .path(.init(path)), arguments: .init(arguments),
+            .path(.init(program ?? path)), arguments: .init(arguments),
             environment: .inherit.updating(["TOUCHSTONE": path]),
             workingDirectory: .init(directory ?? root), output: .string(limit: 1 << 24),
             error: .string(limit: 1 << 24))
