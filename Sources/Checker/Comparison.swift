@@ -24,17 +24,28 @@ struct OutputBound {
         if truth.isNaN { return value.isNaN }
         if truth.isInfinite { return value == truth }
         if !value.isFinite {
-            // Only where the exact result itself is beyond the format: rounded once, it would be that infinity. Or where the magnitudes add up
-            // to more than the format holds, so that a partial sum may overflow in some order (Q4).
-            let half = fields.halfUnit(at: truth.magnitude)
-            return value.isInfinite && golden == value && truth.magnitude + half > fields.greatest
-                || bounds + half > fields.greatest
+            // Where the exact result itself is beyond the format: rounded once, it would be that infinity. Or where a partial sum may overflow in
+            // some order (Q4).
+            if value.isInfinite && golden == value
+                && truth.magnitude + fields.halfUnit(at: truth.magnitude) > fields.greatest
+            {
+                return true
+            }
+            let overflow = mayOverflow(truth, bounds, fields)
+            if value.isNaN { return overflow.upward && overflow.downward }
+            return value > 0 ? overflow.upward : overflow.downward
         }
         let tolerance = tolerance(truth, bounds, fields)
         if (value - truth).magnitude <= tolerance { return true }
         // The specified result itself is outside: it flushes, or stagnates. What lies between it and the truth is a part of that (Q4).
         guard golden.isFinite, (golden - truth).magnitude > tolerance else { return false }
         return min(golden, truth) - tolerance <= value && value <= max(golden, truth) + tolerance
+    }
+
+    /// Whether the terms of one sign alone add up to more than the format holds: (bounds + truth) / 2 and (bounds - truth) / 2.
+    func mayOverflow(_ truth: Double, _ bounds: Double, _ fields: FloatFields) -> (upward: Bool, downward: Bool) {
+        let most = fields.greatest * (1 - power(-20))
+        return ((bounds / 2 + truth / 2) > most, (bounds / 2 - truth / 2) > most)
     }
 
     /// |value - truth| over the tolerance; infinite where one is not finite.
@@ -326,7 +337,8 @@ struct Tally {
     }
 }
 
-/// Whether zeros, or NaNs, would pass although some of the right answer is neither.
+/// Whether zeros, or NaNs, would pass although some of the right answer is neither. Where the exact result is 0, or a partial sum may overflow in some
+/// order, they are a right answer.
 struct Vacuity {
     let fields: FloatFields?
     let policy: Policy
@@ -364,11 +376,16 @@ struct Vacuity {
                 fields)
         }
         for index in right.indices where isOpen {
-            if zeroMayPass && right[index] & (fields.signBit - 1) != 0 {
+            let isZero = truths.map { policy == .bound && $0[index] == 0 } ?? false
+            if zeroMayPass && right[index] & (fields.signBit - 1) != 0 && !isZero {
                 zeroIsWrong = true
                 zeroMayPass = allows(0, index)
             }
-            if nanMayPass && !fields.isNaN(right[index]) {
+            var mayOverflow = false
+            if policy == .bound, let bound, let truths, let bounds {
+                mayOverflow = bound.mayOverflow(truths[index], bounds[index], fields) == (true, true)
+            }
+            if nanMayPass && !fields.isNaN(right[index]) && !mayOverflow {
                 nanIsWrong = true
                 nanMayPass = allows(nan, index)
             }
@@ -413,7 +430,8 @@ struct StatisticsAccumulator {
     /// nil of fewer than 64 elements.
     var result: ErrorStatistics? {
         guard count >= ErrorStatistics.leastCount else { return nil }
-        func moments(_ sum: Double, _ squares: Double, _ count: Int) -> (mean: Double, variance: Double, limit: Double) {
+        func moments(_ sum: Double, _ squares: Double, _ count: Int) -> (mean: Double, variance: Double, limit: Double)
+        {
             guard count > 0 else { return (0, 0, .infinity) }
             let mean = sum / Double(count)
             let variance = max(0, squares / Double(count) - mean * mean)
@@ -430,6 +448,6 @@ struct StatisticsAccumulator {
             count: count, largest: largest, mean: plain.mean, variance: plain.variance, meanLimit: plain.limit,
             outwardMean: signed.mean,
             outwardLimit: signedCount >= ErrorStatistics.leastCount ? signed.limit : .infinity,
-            varianceLimit: ErrorStatistics.mostVariance)
+            varianceLimit: ErrorStatistics.varianceLimit(count))
     }
 }

@@ -52,7 +52,8 @@ enum DerivedBounds {
         /// Q5. `errors`: of the logits. Every exp may err by 4 units, its argument by 4 units of the logit and of the maximum.
         init(_ s: [Double], _ errors: [Double], terms: Int) {
             maximum = s.max() ?? -.infinity
-            maximumTolerance = errors.max() ?? 0
+            // A logit at -infinity has no part in the row.
+            maximumTolerance = zip(s, errors).filter { $0.0 != -.infinity }.map(\.1).max() ?? 0
             var (weightedErrors, size) = (0.0, 0.0)
             for (logit, error) in zip(s, errors) where logit != -.infinity {
                 let e = exp(logit - maximum)

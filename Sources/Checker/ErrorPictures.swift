@@ -41,7 +41,8 @@ public struct ErrorPictures: Sendable, Hashable {
         let (cellRows, cellColumns) = (min(rows, Self.mostCells), min(columns, Self.mostCells))
         heatMap = HeatMap(
             rows: rows, columns: columns, cellRows: cellRows, cellColumns: cellColumns,
-            leading: shape.contains(0) ? 0 : shape.dropLast(2).reduce(1, *), counts: [Int](repeating: 0, count: cellRows * cellColumns))
+            leading: shape.contains(0) ? 0 : shape.dropLast(2).reduce(1, *),
+            counts: [Int](repeating: 0, count: cellRows * cellColumns))
         self.isShareOfBound = isShareOfBound
     }
 

@@ -7,6 +7,9 @@ public struct HTMLReport {
     /// How many outputs that do not conform are shown in detail; pictures are there if judging kept them (``JudgingOptions/pictures``).
     public var detailLimit: Int
 
+    /// Of the table of outputs that do not conform.
+    private static let mostRows = 40
+
     public init(detailLimit: Int = 8) { self.detailLimit = detailLimit }
 
     public func text(_ report: Report) -> String {
@@ -31,13 +34,15 @@ public struct HTMLReport {
         if failing.count > 1 {
             page.table(
                 [["case", "output", "operation", "verdict", "policy", "elements", "differ", "beyond the policy"]]
-                    + failing.prefix(500).map { one, output in
+                    + failing.prefix(Self.mostRows).map { one, output in
                         [
                             one.name, output.name, one.op, output.verdict.rawValue, output.policy.description,
                             "\(output.elements)", "\(output.mismatches)", "\(output.failures)",
                         ]
                     }, numbersFrom: 5)
-            if failing.count > 500 { page.paragraph("and \(failing.count - 500) more", style: "soft") }
+            if failing.count > Self.mostRows {
+                page.paragraph("and \(failing.count - Self.mostRows) more", style: "soft")
+            }
         }
         var shownMasks: Set<String> = []
         for (one, output) in failing.prefix(detailLimit) {
@@ -92,52 +97,54 @@ public struct HTMLReport {
 
     /// The first, the worst and the last element, in bits, decimal and fields, with the inputs that made them.
     private func elements(_ output: OutputReport, _ page: inout Page) {
-        var rows = [["", "index", "", "bits", "value", "sign, exponent, significand"]]
+        var body: [String] = []
         var shown: Set<Int> = []
         for (label, detail) in [("first", output.first), ("worst", output.worst), ("last", output.last)] {
             guard let detail, shown.insert(detail.index).inserted else { continue }
-            var size = "[\(detail.position.map(String.init).joined(separator: ", "))]"
-            if let ulps = detail.ulps { size += ", \(ulps) ulp" }
-            if let share = detail.shareOfBound { size += ", \(share.short) of the bound" }
-            for (index, (name, text)) in [("expected", detail.expected), ("got", detail.got)].enumerated() {
-                rows.append(
-                    [index == 0 ? label : "", index == 0 ? size : "", name, text.bits, text.decimal, text.fields ?? ""])
+            var head = "\(label) at [\(detail.position.map(String.init).joined(separator: ", "))]"
+            if let ulps = detail.ulps { head += ", \(ulps) ulp" }
+            if let share = detail.shareOfBound { head += ", \(share.short) of the bound" }
+            body.append("<tr><th colspan=\"4\" scope=\"rowgroup\">\(Page.escaped(head))</th></tr>")
+            for (name, text) in [("expected", detail.expected), ("got", detail.got)] {
+                let cells = [text.bits, text.decimal, text.fields ?? ""]
+                    .map { "<td class=\"mono\">\(Page.escaped($0))</td>" }.joined()
+                body.append("<tr><td>\(name)</td>\(cells)</tr>")
             }
-            for input in detail.inputs { rows.append(["", "", input.name, input.text, "", ""]) }
-        }
-        // The inputs' text spans what is left of the row.
-        let head = rows[0].map { "<th scope=\"col\">\(Page.escaped($0))</th>" }.joined()
-        let body = rows.dropFirst().map { row -> String in
-            let isInput = row[4].isEmpty && row[5].isEmpty && row[0].isEmpty && row[1].isEmpty
-            let cells = row.prefix(3).map { "<td>\(Page.escaped($0))</td>" }.joined()
-            return isInput
-                ? "<tr>\(cells)<td colspan=\"3\" class=\"mono\">\(Page.escaped(row[3]))</td></tr>"
-                : "<tr>\(cells)\(row.dropFirst(3).map { "<td class=\"mono\">\(Page.escaped($0))</td>" }.joined())</tr>"
+            for input in detail.inputs {
+                body.append(
+                    "<tr><td>\(Page.escaped(input.name))</td><td colspan=\"3\" class=\"mono wrap\">\(Page.escaped(input.text))</td></tr>"
+                )
+            }
         }
         page.parts.append(
-            "<div class=\"scroll\" tabindex=\"0\"><table class=\"grid-table\"><thead><tr>\(head)</tr></thead><tbody>\(body.joined(separator: "\n"))</tbody></table></div>"
+            "<div class=\"scroll\" tabindex=\"0\"><table class=\"grid-table\"><tbody>\(body.joined(separator: "\n"))</tbody></table></div>"
         )
     }
 
     // MARK: Pictures
 
     private func histogram(_ output: OutputReport) -> (svg: String, caption: String)? {
-        guard let farthest = output.histogram.farthest ?? (output.histogram.incomparable > 0 ? 0 : nil) else { return nil }
-        var bars = (0...farthest).map { (label: UlpHistogram.label($0), count: output.histogram.counts[$0]) }
+        guard let farthest = output.histogram.farthest ?? (output.histogram.incomparable > 0 ? 0 : nil) else {
+            return nil
+        }
+        var bars = (0...farthest).map {
+            (label: $0 < 3 ? "\($0)" : $0 == 33 ? "more" : power2($0 - 1), count: output.histogram.counts[$0])
+        }
         if output.histogram.incomparable > 0 { bars.append(("NaN", output.histogram.incomparable)) }
         return (
-            Plots.bars(bars, xAxis: "units in the last place apart", firstIsRight: true),
+            Plots.bars(bars, xAxis: "units in the last place apart, up to", firstIsRight: true),
             "Elements by distance from the right bits, logarithmic; green: the right bits."
         )
     }
 
     private func density(_ pictures: ErrorPictures) -> (svg: String, caption: String) {
-        let bins = pictures.density.compactMap { bin, count in bin.magnitude.map { (x: $0, y: bin.error, count: count) } }
+        let bins = pictures.density.compactMap { bin, count in bin.magnitude.map { (x: $0, y: bin.error, count: count) }
+        }
         guard let left = bins.map(\.x).min(), let right = bins.map(\.x).max(), let lowest = bins.map(\.y).min(),
             let highest = bins.map(\.y).max()
         else { return ("", "") }
         // The limit, a share of 1, is always in the picture.
-        let (bottom, top) = (lowest, pictures.isShareOfBound ? max(highest, 0) : highest)
+        let (bottom, top) = pictures.isShareOfBound ? (min(lowest, -2), max(highest, 0)) : (lowest, highest)
         let (rows, spread) = (top - bottom + 1, right - left + 1)
         let columns = min(64, spread)
         var counts = [Int](repeating: 0, count: rows * columns)
@@ -155,7 +162,8 @@ public struct HTMLReport {
         }
         let cells = Plots.Cells(
             rows: rows, columns: columns, darkness: darkness(counts), rowLabels: rowLabels, columnLabels: columnLabels,
-            rowAxis: pictures.isShareOfBound ? "share of the bound" : "ulps", columnAxis: "magnitude of the right value",
+            rowAxis: pictures.isShareOfBound ? "share of the bound" : "ulps",
+            columnAxis: "magnitude of the right value",
             style: "dense", isSquare: false)
         let what = pictures.isShareOfBound ? "error as a share of its bound" : "error in units in the last place"
         return (

@@ -85,8 +85,10 @@ public struct ErrorStatistics: Sendable, Hashable {
     public static let standardErrors = 6.0
     /// ... and beyond this share of the tolerance, so that what is not worth naming is not named.
     public static let leastMean = 0.02
-    /// Beyond that of errors spread evenly over the whole tolerance, 1/3.
-    public static let mostVariance = 0.4
+    /// A variance is suspect beyond that of errors spread evenly over the whole tolerance, 1/3, by ``standardErrors`` of its own, sqrt(4 / (45 n)).
+    public static func varianceLimit(_ count: Int) -> Double {
+        1 / 3.0 + standardErrors * (4 / (45 * Double(count))).squareRoot()
+    }
 
     /// Why errors that are each inside are not those of another order of summation; nil if nothing speaks against it.
     var complaint: String? {

@@ -83,7 +83,8 @@ struct SampleTest {
     }
 
     /// Whether zeros, or NaNs, would pass although they are not the golden's.
-    func isVacuous(_ expected: any TensorSource, _ one: CaseView, _ output: String, _ answer: CaseView?) throws -> Bool {
+    func isVacuous(_ expected: any TensorSource, _ one: CaseView, _ output: String, _ answer: CaseView?) throws -> Bool
+    {
         for isNaN in [false, true] where !isNaN || expected.type.isFloatingPoint {
             let constant = Constant(type: expected.type, shape: expected.shape, isNaN: isNaN)
             if try judge(constant, one, output, answer).conforms { return true }
@@ -168,7 +169,9 @@ struct SampleTest {
     // MARK: Tokens
 
     /// The rows of logits of a case as probabilities, log-sum-exp beside them.
-    private func rows(_ one: CaseView, _ body: (Int, [Double], [Double], Double) throws -> Void) throws -> (n: Int, v: Int)? {
+    private func rows(_ one: CaseView, _ body: (Int, [Double], [Double], Double) throws -> Void) throws -> (
+        n: Int, v: Int
+    )? {
         guard let logits = one[.inputs, "logits"], logits.shape.count == 2 else { return nil }
         let (n, v) = (logits.shape[0], logits.shape[1])
         for row in 0..<n {
@@ -243,7 +246,8 @@ struct SampleTest {
     private func threshold(
         _ got: any TensorSource, _ one: CaseView, _ output: String, _ answer: CaseView?
     ) throws -> Outcome {
-        guard let ids = answer?[.outputs, "ids"], let k = ids.shape.last, ids.shape.count == 2, got.shape == [ids.shape[0]],
+        guard let ids = answer?[.outputs, "ids"], let k = ids.shape.last, ids.shape.count == 2,
+            got.shape == [ids.shape[0]],
             one[.inputs, "logits"]?.shape.first == ids.shape[0]
         else {
             return Outcome(conforms: false, text: "kappa is judged beside ids, which are missing")
@@ -357,7 +361,8 @@ struct SampleTest {
                     continue
                 }
                 let found = fields.value(answers[index])
-                let isUp = found.magnitude == (lower + 1) * unit || (lower + 1) * unit > fields.greatest && found.isInfinite
+                let isUp =
+                    found.magnitude == (lower + 1) * unit || (lower + 1) * unit > fields.greatest && found.isInfinite
                 guard isUp || found.magnitude == lower * unit, (answers[index] & fields.signBit != 0) == (v < 0) else {
                     return fails()
                 }
@@ -396,7 +401,9 @@ struct SampleTest {
                 let magnitude = element < values.count ? values[element].magnitude : 0
                 if found[0] == 0 || magnitude == 0 || !(magnitude < m) {
                     guard answer == golden else {
-                        return Outcome(conforms: false, text: "block \(block), element \(element): code \(answer), expected \(golden)")
+                        return Outcome(
+                            conforms: false,
+                            text: "block \(block), element \(element): code \(answer), expected \(golden)")
                     }
                     continue
                 }
@@ -405,7 +412,9 @@ struct SampleTest {
                 while a < 14 && Double((a + 1) * (a + 1)) * m <= 225 * magnitude { a += 1 }
                 let q = (225 * magnitude - Double(a * a) * m) / (Double(2 * a + 1) * m)
                 guard answer == a || answer == a + 1 && q > 0 else {
-                    return Outcome(conforms: false, text: "block \(block), element \(element): code \(answer), expected \(a) or \(a + 1)")
+                    return Outcome(
+                        conforms: false,
+                        text: "block \(block), element \(element): code \(answer), expected \(a) or \(a + 1)")
                 }
                 n += 1
                 let difference = (answer == a + 1 ? 1 : 0) - q

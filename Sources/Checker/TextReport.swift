@@ -66,7 +66,8 @@ public struct TextReport {
             rows.append(
                 name + [
                     "\(cases.count)", count(.exact), count(.legalReordering), count(.withinTolerance),
-                    count(.inDistribution), count(.outside), count(.missing), count(.malformed), "\(outputs.reduce(0) { $0 + $1.elements })",
+                    count(.inDistribution), count(.outside), count(.missing), count(.malformed),
+                    "\(outputs.reduce(0) { $0 + $1.elements })",
                     differ == 0 ? "-" : "\(differ)", farthest.map(UlpHistogram.label) ?? "-",
                 ])
         }

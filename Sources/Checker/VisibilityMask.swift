@@ -40,14 +40,16 @@ public struct VisibilityMask: Sendable {
         batch = tokens == 0 ? 0 : start.count / tokens
         queries = size("q", 2) ?? one.integer("queries") ?? tokens
         keys = size("k", 2) ?? one.integer("keys") ?? tokens
-        guard (isByQuery ? queries : keys) == tokens, queries >= 0, keys >= 0, queries <= Int(Int32.max), keys <= Int(Int32.max)
+        guard (isByQuery ? queries : keys) == tokens, queries >= 0, keys >= 0, queries <= Int(Int32.max),
+            keys <= Int(Int32.max)
         else { return nil }
         func integers(_ tensor: any TensorSource) throws -> [Int] {
             try tensor.words(0..<tensor.count).map { Int(Int32(truncatingIfNeeded: $0)) }
         }
         source = .intervals(
             start: try integers(start), limit: try integers(limit), tokens: tokens, isByQuery: isByQuery,
-            offset: min(max(one.integer("query_offset") ?? 0, 0), 1 << 40), window: isBuilt ? .max : one.integer("window") ?? .max)
+            offset: min(max(one.integer("query_offset") ?? 0, 0), 1 << 40),
+            window: isBuilt ? .max : one.integer("window") ?? .max)
     }
 
     /// Whether query `i` sees key `j`.

@@ -54,7 +54,8 @@ public struct Page {
     /// Names and values.
     public mutating func facts(_ rows: [(String, String)]) {
         parts.append(
-            "<table>" + rows.map { "<tr><th scope=\"row\">\(Self.escaped($0.0))</th><td>\(Self.escaped($0.1))</td></tr>" }
+            "<table class=\"facts\">"
+                + rows.map { "<tr><th scope=\"row\">\(Self.escaped($0.0))</th><td>\(Self.escaped($0.1))</td></tr>" }
                 .joined(separator: "\n") + "</table>")
     }
 
@@ -106,7 +107,7 @@ public struct Page {
         h1 { font-size: 1.5rem; overflow-wrap: anywhere; } h2 { font-size: 1.15rem; margin-top: 2.2rem; overflow-wrap: anywhere; } h3 { font-size: 1rem; margin-bottom: .3rem; }
         p { max-width: 48rem; overflow-wrap: anywhere; } .soft { color: var(--soft); } .good { color: var(--good); font-weight: 700; } .bad { color: var(--two); font-weight: 700; }
         table { border-collapse: collapse; width: 100%; } th, td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--rule); overflow-wrap: anywhere; }
-        th { font-weight: 600; white-space: nowrap; } thead th { color: var(--soft); font-size: .85rem; } .grid-table { width: auto; } .grid-table td { white-space: nowrap; overflow-wrap: normal; }
+        th { font-weight: 600; white-space: nowrap; } thead th { color: var(--soft); font-size: .85rem; } .grid-table, .facts { width: auto; } .facts th { padding-right: 2rem; } .grid-table td.wrap { white-space: normal; overflow-wrap: anywhere; min-width: 16rem; max-width: 36rem; } .grid-table td { white-space: nowrap; overflow-wrap: normal; }
         .number { text-align: right; font-variant-numeric: tabular-nums; } td.mono, code, pre { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .85rem; }
         .scroll { overflow-x: auto; margin: .6rem 0; } a { color: var(--one); }
         pre { white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid var(--rule); border-radius: 6px; padding: .8rem; background: var(--faint); } code { overflow-wrap: anywhere; }

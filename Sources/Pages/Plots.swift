@@ -7,7 +7,8 @@ public enum Plots {
         return tenths == tenths.rounded() ? "\(Int(tenths))" : "\(tenths)"
     }
 
-    static func text(_ x: Double, _ y: Double, _ text: String, anchor: String = "middle", style: String = "") -> String {
+    static func text(_ x: Double, _ y: Double, _ text: String, anchor: String = "middle", style: String = "") -> String
+    {
         "<text x=\"\(short(x))\" y=\"\(short(y))\" text-anchor=\"\(anchor)\"\(style.isEmpty ? "" : " class=\"\(style)\"")>\(Page.escaped(text))</text>"
     }
 
@@ -23,7 +24,8 @@ public enum Plots {
     public static func count(_ n: Int) -> String {
         for (size, unit) in [(1_000_000_000, "G"), (1_000_000, "M"), (1000, "k")] where n >= size {
             let tenths = n * 10 / size
-            return tenths >= 100 ? "\(tenths / 10) \(unit)" : "\(tenths / 10).\(tenths % 10) \(unit)"
+            return tenths >= 100 || tenths % 10 == 0
+                ? "\(tenths / 10) \(unit)" : "\(tenths / 10).\(tenths % 10) \(unit)"
         }
         return "\(n)"
     }
@@ -31,10 +33,11 @@ public enum Plots {
     // MARK: Bars
 
     /// A bar a label, its height the logarithm of its count: the first in one colour, the rest in another where `firstIsRight`.
-    public static func bars(_ bars: [(label: String, count: Int)], xAxis: String, firstIsRight: Bool = false) -> String {
+    public static func bars(_ bars: [(label: String, count: Int)], xAxis: String, firstIsRight: Bool = false) -> String
+    {
         let most = bars.map(\.count).max() ?? 0
         guard most > 0 else { return "" }
-        let (width, height, left, bottom, top) = (440.0, 260.0, 48.0, 62.0, 18.0)
+        let (width, height, left, bottom, top) = (440.0, 254.0, 48.0, 44.0, 18.0)
         var decades = 1
         var reach = 10
         while reach < most {
@@ -44,19 +47,26 @@ public enum Plots {
         let plotHeight = height - bottom - top
         // A count of 1 must be seen.
         func y(_ n: Int) -> Double {
-            n == 0 ? height - bottom : height - bottom - plotHeight * (logarithm(Double(n)) + 0.15) / (Double(decades) + 0.15)
+            n == 0
+                ? height - bottom
+                : height - bottom - plotHeight * (logarithm(Double(n)) + 0.15) / (Double(decades) + 0.15)
         }
-        var svg = open(width, height, "Elements by \(xAxis), logarithmic: \(bars.map { "\($0.label): \($0.count)" }.joined(separator: ", "))")
+        var svg = open(
+            width, height,
+            "Elements by \(xAxis), logarithmic: \(bars.map { "\($0.label): \($0.count)" }.joined(separator: ", "))")
         var tick = 1
         for decade in 0...decades {
             let every = decades > 6 ? 2 : 1
             if decade % every == 0 {
-                svg += line(left, y(tick), width - 6, y(tick), "grid") + text(left - 6, y(tick) + 4, count(tick), anchor: "end")
+                svg +=
+                    line(left, y(tick), width - 6, y(tick), "grid")
+                    + text(left - 6, y(tick) + 4, count(tick), anchor: "end")
             }
             tick = tick.multipliedReportingOverflow(by: 10).partialValue
         }
         let step = (width - left - 6) / Double(bars.count)
-        let turned = step < 38
+        // As many labels as there is room for.
+        let every = max(1, Int((34 / step).rounded(.up)))
         for (index, bar) in bars.enumerated() {
             let (x, barWidth) = (left + step * Double(index) + step * 0.12, step * 0.76)
             let style = index == 0 && firstIsRight ? "bar right" : "bar"
@@ -65,11 +75,9 @@ public enum Plots {
                     "<rect class=\"\(style)\" x=\"\(short(x))\" y=\"\(short(y(bar.count)))\" width=\"\(short(barWidth))\" height=\"\(short(height - bottom - y(bar.count)))\"><title>\(Page.escaped(bar.label)): \(bar.count)</title></rect>"
                 if step > 30 { svg += text(x + barWidth / 2, y(bar.count) - 4, count(bar.count), style: "ink") }
             }
-            let (tx, ty) = (x + barWidth / 2, height - bottom + 14)
-            svg +=
-                turned
-                ? "<text transform=\"translate(\(short(tx + 4)),\(short(ty - 6))) rotate(-60)\" text-anchor=\"end\">\(Page.escaped(bar.label))</text>"
-                : text(tx, ty, bar.label)
+            if index % every == 0 {
+                svg += text(x + barWidth / 2, height - bottom + 15, bar.label)
+            }
         }
         svg += line(left, height - bottom, width - 6, height - bottom, "axis")
         return svg + text(left + (width - left) / 2, height - 6, xAxis) + "</svg>"
@@ -136,7 +144,8 @@ public enum Plots {
         let (plotWidth, plotHeight) = (cellWidth * Double(cells.columns), cellHeight * Double(cells.rows))
         let height = top + plotHeight + bottom
         var svg = open(width, height, label)
-        svg += "<rect class=\"frame\" x=\"\(short(left))\" y=\"\(short(top))\" width=\"\(short(plotWidth))\" height=\"\(short(plotHeight))\"/>"
+        svg +=
+            "<rect class=\"frame\" x=\"\(short(left))\" y=\"\(short(top))\" width=\"\(short(plotWidth))\" height=\"\(short(plotHeight))\"/>"
         func fine(_ x: Double) -> String { "\((x * 100).rounded() / 100)" }
         for row in 0..<cells.rows {
             var column = 0
@@ -162,7 +171,7 @@ public enum Plots {
         }
         svg += text(left + plotWidth / 2, height - 8, cells.columnAxis)
         svg +=
-            "<text transform=\"translate(13,\(short(top + plotHeight / 2))) rotate(-90)\" text-anchor=\"middle\">\(Page.escaped(plotHeight < 60 ? "" : cells.rowAxis))</text>"
+            "<text transform=\"translate(13,\(short(top + plotHeight / 2))) rotate(-90)\" text-anchor=\"middle\">\(Page.escaped(plotHeight < 7 * Double(cells.rowAxis.count) ? "" : cells.rowAxis))</text>"
         return svg + "</svg>"
     }
 
@@ -182,7 +191,8 @@ public enum Plots {
         let stride = most - least > 8 ? 2.0 : most - least > 3 ? 1.0 : 0.5
         var tick = least
         while tick <= most {
-            svg += line(left, y(tick), width - 10, y(tick), "grid") + text(left - 8, y(tick) + 4, "\(tick)", anchor: "end")
+            svg +=
+                line(left, y(tick), width - 10, y(tick), "grid") + text(left - 8, y(tick) + 4, "\(tick)", anchor: "end")
             tick += stride
         }
         for part in 0...4 {

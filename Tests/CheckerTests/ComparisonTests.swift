@@ -183,7 +183,8 @@ struct ComparisonTests {
     @Test(
         "rules from text",
         arguments: [
-            ("exact", PolicyRule(policy: .exact)), ("dot.gemm=bound", PolicyRule(operations: "dot.gemm", policy: .bound)),
+            ("exact", PolicyRule(policy: .exact)),
+            ("dot.gemm=bound", PolicyRule(operations: "dot.gemm", policy: .bound)),
             ("math.*=ulp:1", PolicyRule(operations: "math.*", policy: .ulp(1))),
             ("attention.forward/z=ulp:2", PolicyRule(operations: "attention.forward", outputs: "z", policy: .ulp(2))),
             ("=exact", nil), ("dot.gemm=", nil), ("dot.gemm=close", nil), ("d*t=exact", nil), ("a/b/c=exact", nil),
@@ -224,7 +225,8 @@ struct ComparisonTests {
 
     @Test("Q4: between a golden that is itself outside and the truth is allowed, beyond is not")
     func betweenGoldenAndTruth() throws {
-        let right = makeCase("dot.gemm", floats([100, 1]), truth: [110, 1], bounds: [110, 1], recipe: ["n": .integer(1)])
+        let right = makeCase(
+            "dot.gemm", floats([100, 1]), truth: [110, 1], bounds: [110, 1], recipe: ["n": .integer(1)])
         for (value, conforms) in [(99.99, false), (100.00001, true), (104, true), (110.00001, true), (110.01, false)] {
             let report = try judge(floats([Float(value), 1]), right)
             #expect(report.verdict.conforms == conforms, "\(value)")

@@ -174,7 +174,9 @@ struct DistributionTests {
                 GoldenCase(
                     name: "from", op: "bf16.from", recipe: ["source": "fp32", "rounding": .string(rounding)],
                     inputs: [NamedTensor("a", Tensor(x, shape: [4000]))]))
-            #expect(try verdict("r", [NamedTensor("r", try #require(wrong.outputs["r"]))], right) == .outside, "\(rounding)")
+            #expect(
+                try verdict("r", [NamedTensor("r", try #require(wrong.outputs["r"]))], right) == .outside, "\(rounding)"
+            )
         }
         var bits = try #require(right.outputs["r"]).bf16Bits()
         bits[17] &+= 2

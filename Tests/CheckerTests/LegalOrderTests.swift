@@ -5,7 +5,9 @@ import Testing
 /// The shipped cases of operations whose sums an implementation may order as it likes.
 private let cases: [GoldenCase] = {
     var cases: [GoldenCase] = []
-    for path in ["dot/gemm.h5", "dot/sums.h5", "layers/layers.h5", "layers/losses.h5", "zreg/attention.h5", "zreg/rows.h5"] {
+    for path in [
+        "dot/gemm.h5", "dot/sums.h5", "layers/layers.h5", "layers/losses.h5", "zreg/attention.h5", "zreg/rows.h5",
+    ] {
         guard let file = try? GoldenFile(reading: goldenPath(path)) else { continue }
         for name in file.caseNames {
             guard let one = try? file.readCase(name), Policy.standard(for: one.op) == .bound else { continue }
@@ -38,6 +40,22 @@ struct LegalOrderTests {
         // Otherwise nothing was tested.
         #expect(reordered > 50)
     }
+
+    @Test("an order that flushes is legal where the recipe flushes")
+    func flushing() throws {
+        var reordered = 0
+        for one in cases where one.op == "dot.gemm" || one.op == "layer.linear" {
+            guard one.recipe["dot"] == "paired-ftz" else { continue }
+            let answer = try #require(try one.answer(.flushing))
+            for output in judged(answer, one).outputs {
+                #expect(
+                    output.verdict.conforms,
+                    "\(one.name): \(output.failures) of \(output.elements), \(output.note ?? "")")
+                if output.verdict == .legalReordering { reordered += 1 }
+            }
+        }
+        #expect(reordered > 3)
+    }
 }
 
 @Suite("What the standard policies find out")
@@ -45,7 +63,8 @@ struct WrongArithmeticTests {
     /// Cases in which each wrong arithmetic must show, by output. The others may be too short for it.
     static let telling: [(Accumulation, String, String)] = [
         (.bf16, "typical-layer-paired-ftz", "d"), (.bf16, "order-of-accumulation-chain-ieee", "d"),
-        (.bf16, "length-129-paired-ftz", "d"), (.bf16, "linear-long-paired-ftz", "dw"), (.bf16, "linear-even-chain-ieee", "y"),
+        (.bf16, "length-129-paired-ftz", "d"), (.bf16, "linear-long-paired-ftz", "dw"),
+        (.bf16, "linear-even-chain-ieee", "y"),
         (.bf16, "lane16-length-1024", "s"), (.bf16, "chain-products-length-100", "s"),
         (.truncating, "typical-layer-paired-ftz", "d"), (.truncating, "typical-layer-chain-ieee", "d"),
         (.missingLast, "typical-layer-paired-ftz", "d"), (.missingLast, "length-17-chain-ieee", "d"),
@@ -70,7 +89,8 @@ struct WrongArithmeticTests {
     @Test("one wrong element is outside, in every output that is judged by bound")
     func oneElement() throws {
         var seen = 0
-        for one in cases where one.name.contains("typical") || one.name.contains("causal-grouped") || one.name.contains("linear-odd") {
+        for one in cases
+        where one.name.contains("typical") || one.name.contains("causal-grouped") || one.name.contains("linear-odd") {
             for named in one.outputs.tensors where named.tensor.count > 0 {
                 // The element in the middle takes the place of a number twice as far from zero.
                 let middle = named.tensor.count / 2
@@ -112,7 +132,9 @@ struct Randomness: RandomNumberGenerator {
 @Suite("Limits on mean and variance: a simulation with stated seeds")
 struct BiasTests {
     /// An output whose errors are `share()` of the tolerance 2^-20 bounds, with truths of both signs.
-    private func verdict(_ count: Int, _ randomness: inout Randomness, share: (inout Randomness, Double) -> Double) -> OutputReport? {
+    private func verdict(_ count: Int, _ randomness: inout Randomness, share: (inout Randomness, Double) -> Double)
+        -> OutputReport?
+    {
         var (truth, got): ([Double], [Double]) = ([], [])
         for _ in 0..<count {
             let value = (randomness.unit() + 1) * (randomness.next() & 1 == 0 ? 1 : -1)
@@ -126,7 +148,8 @@ struct BiasTests {
             outputs: [NamedTensor("d", Tensor(truth, shape: shape))])
         right.truth = [NamedTensor("d", Tensor(truth, shape: shape))]
         right.bounds = [NamedTensor("d", Tensor([Double](repeating: 1, count: count), shape: shape))]
-        let answer = GoldenCase(name: "simulated", op: "dot.gemm", outputs: [NamedTensor("d", Tensor(got, shape: shape))])
+        let answer = GoldenCase(
+            name: "simulated", op: "dot.gemm", outputs: [NamedTensor("d", Tensor(got, shape: shape))])
         return judged(answer, right).outputs.first
     }
 
@@ -148,7 +171,9 @@ struct BiasTests {
         }
     }
 
-    @Test("power: a drift of a tenth of the tolerance toward zero, a bias, errors at the ends are found in 200 of 200 outputs of 500")
+    @Test(
+        "power: a drift of a tenth of the tolerance toward zero, a bias, errors at the ends are found in 200 of 200 outputs of 500"
+    )
     func power() throws {
         var randomness = Randomness(state: 2)
         let wrong: [(String, (inout Randomness, Double) -> Double)] = [

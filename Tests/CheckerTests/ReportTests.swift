@@ -67,7 +67,9 @@ struct ReportTests {
     /// A report with every verdict, statistics, NaNs, notes, a mask, and characters that HTML and XML give a meaning to.
     private func rich() throws -> Report {
         var report = Report(subject: "a <candidate> & its \"quotes\", a control \u{1} character")
-        for path in ["dot/gemm.h5", "squinch/encode.h5", "zreg/attention.h5", "visibility/masks.h5", "math/functions.h5"] {
+        for path in [
+            "dot/gemm.h5", "squinch/encode.h5", "zreg/attention.h5", "visibility/masks.h5", "math/functions.h5",
+        ] {
             let golden = try GoldenFile(reading: goldenPath(path))
             for (index, name) in golden.caseNames.enumerated() {
                 let right = try golden.readCase(name)
@@ -139,7 +141,9 @@ struct ReportTests {
         #expect(found.counts["error"] == errors && errors > 0)
         #expect(found.counts["failure"] == report.cases.count { !$0.conforms } - errors)
         #expect(found.attributes["testsuites"]?["failures"] == "\(found.counts["failure"] ?? -1)")
-        #expect(found.attributes["testsuites"]?["name"] == report.subject.replacingOccurrences(of: "\u{1}", with: "\u{FFFD}"))
+        #expect(
+            found.attributes["testsuites"]?["name"]
+                == report.subject.replacingOccurrences(of: "\u{1}", with: "\u{FFFD}"))
         #expect(found.text.contains("expected 0x"), "no details")
         #expect(JUnitReport().text(try rich()) == text, "the same every time")
     }
@@ -159,17 +163,22 @@ struct ReportTests {
         #expect(found.counts["section"] == failing.count)
         #expect((found.counts["svg"] ?? 0) > failing.count { $0.mismatches > 0 })
         for part in ["http", "src=", "<script", "@import", "url("] { #expect(!text.contains(part), "\(part)") }
-        for part in ["prefers-color-scheme", "ulps", "share of the bound", "visibility mask", "last index", "DOES NOT CONFORM"] {
+        for part in [
+            "prefers-color-scheme", "ulps", "share of the bound", "visibility mask", "last index", "DOES NOT CONFORM",
+        ] {
             #expect(text.lowercased().contains(part.lowercased()), "\(part)")
         }
         #expect(HTMLReport(detailLimit: 1000).text(try rich()) == text, "the same every time")
     }
 
-    @Test("heat map and density count every mismatch once, whatever the shape", arguments: [[], [7], [200], [3, 5], [130, 70], [2, 3, 65, 64], [1, 1]])
+    @Test(
+        "heat map and density count every mismatch once, whatever the shape",
+        arguments: [[], [7], [200], [3, 5], [130, 70], [2, 3, 65, 64], [1, 1]])
     func pictures(_ shape: [Int]) throws {
         let count = shape.reduce(1, *)
         let right = GoldenCase(
-            name: "c", op: "math.exp", outputs: [NamedTensor("y", Tensor([Float](repeating: 3, count: count), shape: shape))])
+            name: "c", op: "math.exp",
+            outputs: [NamedTensor("y", Tensor([Float](repeating: 3, count: count), shape: shape))])
         let values = (0..<count).map { $0 % 2 == 0 ? Float(3).nextUp : 3 }
         let answer = GoldenCase(name: "c", op: "math.exp", outputs: [NamedTensor("y", Tensor(values, shape: shape))])
         let found = Judge.judge(
@@ -178,7 +187,10 @@ struct ReportTests {
         #expect(pictures.heatMap.counts.reduce(0, +) == (count + 1) / 2)
         #expect(pictures.density.values.reduce(0, +) == (count + 1) / 2)
         #expect(pictures.heatMap.cellRows <= 64 && pictures.heatMap.cellColumns <= 64)
-        for (size, cells) in [(pictures.heatMap.rows, pictures.heatMap.cellRows), (pictures.heatMap.columns, pictures.heatMap.cellColumns)] {
+        for (size, cells) in [
+            (pictures.heatMap.rows, pictures.heatMap.cellRows),
+            (pictures.heatMap.columns, pictures.heatMap.cellColumns),
+        ] {
             // The ranges of the cells tile the dimension, and agree with how elements are dealt.
             for element in 0..<size {
                 #expect(ErrorPictures.HeatMap.range(element * cells / size, of: size, in: cells).contains(element))
@@ -234,11 +246,14 @@ private struct Schema {
                     found.append("\(path): \(value) is none of \(names)")
                 }
             case ("const", _, _): if value != rule { found.append("\(path): \(value) is not \(rule)") }
-            case ("enum", .array(let values), _): if !values.contains(value) { found.append("\(path): \(value) is none of \(values)") }
+            case ("enum", .array(let values), _):
+                if !values.contains(value) { found.append("\(path): \(value) is none of \(values)") }
             case ("minimum", .integer(let least), .integer(let number)):
                 if number < least { found.append("\(path): \(number) is below \(least)") }
             case ("pattern", .string(let pattern), .string(let text)):
-                if text.range(of: pattern, options: .regularExpression) == nil { found.append("\(path): '\(text)' is no \(pattern)") }
+                if text.range(of: pattern, options: .regularExpression) == nil {
+                    found.append("\(path): '\(text)' is no \(pattern)")
+                }
             case ("required", .array(let names), .object(let object)):
                 for case .string(let name) in names where object[name] == nil { found.append("\(path): no \(name)") }
             case ("properties", .object(let properties), .object(let object)):

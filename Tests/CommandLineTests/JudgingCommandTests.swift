@@ -22,7 +22,9 @@ struct JudgingCommandTests {
         return folder.file("wrong.h5")
     }
 
-    @Test("every format is written, to a file or to standard output", arguments: [("text", "OUTSIDE"), ("json", "\"format\""), ("junit", "<testsuites"), ("html", "<svg")])
+    @Test(
+        "every format is written, to a file or to standard output",
+        arguments: [("text", "OUTSIDE"), ("json", "\"format\""), ("junit", "<testsuites"), ("html", "<svg")])
     func formats(_ format: String, _ part: String) async throws {
         let folder = try TemporaryFolder()
         let wrong = try wrongDraws(folder)
@@ -53,7 +55,8 @@ struct JudgingCommandTests {
         #expect(try await Program.run("validate", wrong, "--policy", "random.uniform/x=ulp:1").exitCode == 0)
         #expect(try await Program.run("validate", wrong, "--policy", "dot.*=ulp:1").exitCode == 1)
         #expect(
-            try await Program.run("validate", wrong, "--policy", "ulp:1", "--policy", "random.uniform=exact").exitCode == 1)
+            try await Program.run("validate", wrong, "--policy", "ulp:1", "--policy", "random.uniform=exact").exitCode
+                == 1)
         #expect(try await Program.run("validate", wrong, "--policy", "nothing.*=exact").exitCode == 64)
         #expect(try await Program.run("validate", wrong, "--policy", "random.*=near").exitCode == 64)
         let vacuous = try await Program.run("validate", wrong, "--policy", "ulp:18446744073709551615")
@@ -82,7 +85,9 @@ struct JudgingCommandTests {
         try writer.finish()
         let outcome = try await Program.run(
             "validate", folder.file("drawn.h5"), "--case", name, "--policy", "gumbel.*=distribution")
-        #expect(outcome.exitCode == 2 && outcome.errors.contains(name) && outcome.errors.contains("24 draws"), "\(outcome.errors)")
+        #expect(
+            outcome.exitCode == 2 && outcome.errors.contains(name) && outcome.errors.contains("24 draws"),
+            "\(outcome.errors)")
     }
 
     @Test("memory does not grow with the file: 256 MB within 200 MB of address space beyond an empty run")
@@ -104,7 +109,8 @@ struct JudgingCommandTests {
         }
         words = []
         let outcome = try await shell(
-            "ulimit -v 700000; exec '\(Program.path)' validate '\(folder.file("candidate.h5"))' --goldens '\(folder.file("golden.h5"))'")
+            "ulimit -v 700000; exec '\(Program.path)' validate '\(folder.file("candidate.h5"))' --goldens '\(folder.file("golden.h5"))'"
+        )
         #expect(outcome.exitCode == 1, "\(outcome.errors)")
         #expect(outcome.output.contains("1 of 67108864 elements differ"), "\(outcome.output)")
     }
@@ -136,19 +142,23 @@ struct JudgingCommandTests {
         return bytes
     }
 
-    @Test("damaged candidates and goldens: a verdict or exit 2 within a limit of memory, never a crash", arguments: [1, 2, 3, 4] as [UInt64])
+    @Test(
+        "damaged candidates and goldens: a verdict or exit 2 within a limit of memory, never a crash",
+        arguments: [1, 2, 3, 4] as [UInt64])
     func damaged(_ seed: UInt64) async throws {
         let folder = try TemporaryFolder()
         let golden = folder.file("golden.h5")
         let writer = try GoldenWriter(
-            path: golden, header: GoldenHeader(specVersion: "1.0", suite: "dot", tier: "quick", generator: "test", seed: 0))
+            path: golden,
+            header: GoldenHeader(specVersion: "1.0", suite: "dot", tier: "quick", generator: "test", seed: 0))
         // Compact, chunked, empty and scalar datasets; truth and bounds; two cases.
         for name in ["one", "two"] {
             var one = GoldenCase(name: name, op: "dot.gemm", why: "damage", recipe: ["dot": "chain-ieee", "n": 2])
             one.inputs = [NamedTensor("a", Tensor(bf16: [0x3F80, 0x4000], shape: [1, 2]))]
             let d = (0..<2100).map { Float($0) }
             one.outputs = [
-                NamedTensor("d", Tensor(d, shape: [30, 70])), NamedTensor("empty", Tensor([] as [Float], shape: [0, 3])),
+                NamedTensor("d", Tensor(d, shape: [30, 70])),
+                NamedTensor("empty", Tensor([] as [Float], shape: [0, 3])),
                 NamedTensor("scalar", Tensor([1] as [Float], shape: [])),
             ]
             one.truth = [NamedTensor("d", Tensor(d.map { Double($0) }, shape: [30, 70]))]

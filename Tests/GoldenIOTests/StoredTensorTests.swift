@@ -41,14 +41,20 @@ struct StoredTensorTests {
     func ours() throws {
         let folder = try TemporaryFolder()
         var cases = try sampleCases()
-        for (index, shape) in [[], [0, 4], [5], [70, 90], [3, 50, 40], [9000], [1, 9001], [2, 3, 5, 7, 11, 13]].enumerated() {
-            for type in ElementType.allCases { cases[0].outputs.append("\(type)-\(index)", try sampleTensor(type, shape, seed: UInt64(index))) }
+        for (index, shape) in [[], [0, 4], [5], [70, 90], [3, 50, 40], [9000], [1, 9001], [2, 3, 5, 7, 11, 13]]
+            .enumerated()
+        {
+            for type in ElementType.allCases {
+                cases[0].outputs.append("\(type)-\(index)", try sampleTensor(type, shape, seed: UInt64(index)))
+            }
         }
         try writeFile(folder["a.h5"], cases)
         try compare(folder["a.h5"])
     }
 
-    @Test("of other programs' files", arguments: ["little-endian", "big-endian", "big-endian-gzip", "bits", "strings", "format-1.10", "user-block"])
+    @Test(
+        "of other programs' files",
+        arguments: ["little-endian", "big-endian", "big-endian-gzip", "bits", "strings", "format-1.10", "user-block"])
     func foreign(_ name: String) throws {
         try compare(try fixture(name))
     }
@@ -61,7 +67,8 @@ struct StoredTensorTests {
         one.outputs = [NamedTensor("r", marked)]
         try writeFile(folder["a.h5"], [one])
         let original = try bytes(ofFile: folder["a.h5"])
-        let start = try #require((0..<original.count - 16).first { original[$0..<$0 + 16].elementsEqual(marked.bytes[0..<16]) })
+        let start = try #require(
+            (0..<original.count - 16).first { original[$0..<$0 + 16].elementsEqual(marked.bytes[0..<16]) })
         for offset in [0, 1, 719, 720, 12_345, 23_999, 24_000, 24_003] {
             var changed = original
             changed[start + offset] ^= 0x10
