@@ -137,7 +137,9 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "CheckerTests",
-            dependencies: ["BFloat16", "Checker", "ExactMath", "Goldens", "GoldenIO", "JSON", "ModelSpec", "Reference"],
+            dependencies: [
+                "BFloat16", "Checker", "ExactMath", "Goldens", "GoldenIO", "JSON", "ModelSpec", "Reference",
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "TrainingDataTests", dependencies: ["TrainingData", "JSON", "ModelSpec", "Reference"],

@@ -169,7 +169,7 @@ struct JudgingCommandTests {
         let original = [UInt8](try Data(contentsOf: URL(fileURLWithPath: golden)))
         // A few dozen files a process of the shell: the program starts anew for each.
         var state = seed
-        let count = 60
+        let count = 24
         for index in 0..<count {
             try Data(damage(original, &state)).write(to: URL(fileURLWithPath: folder.file("damaged-\(index).h5")))
         }
