@@ -81,11 +81,15 @@ static inline herr_t touchstone_h5o_address(hid_t object, uint64_t *address) {
 /// cannot tell.
 static inline herr_t touchstone_h5d_only_chunk(hid_t dataset, uint64_t *address, uint64_t *size, unsigned *filter_mask) {
 #if H5_VERSION_GE(1, 10, 5)
-  hsize_t offset[H5S_MAX_RANK], found_size, count;
-  haddr_t found;
-  if (H5Dget_num_chunks(dataset, H5S_ALL, &count) < 0 || count != 1) return -1;
-  if (H5Dget_chunk_info(dataset, H5S_ALL, 0, offset, filter_mask, &found, &found_size) < 0) return -1;
-  if (found == HADDR_UNDEF) return -1;
+  hsize_t offset[H5S_MAX_RANK], found_size = 0, count = 0;
+  haddr_t found = HADDR_UNDEF;
+  // Older libraries take no H5S_ALL here.
+  hid_t space = H5Dget_space(dataset);
+  if (space < 0) return -1;
+  int status = H5Dget_num_chunks(dataset, space, &count);
+  if (status >= 0 && count == 1) status = H5Dget_chunk_info(dataset, space, 0, offset, filter_mask, &found, &found_size);
+  H5Sclose(space);
+  if (status < 0 || count != 1 || found == HADDR_UNDEF) return -1;
   *address = found;
   *size = found_size;
   return 0;

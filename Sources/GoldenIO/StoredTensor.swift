@@ -132,7 +132,7 @@ private struct Box {
     }
 }
 
-/// Where a dataset's only chunk stands, its checksum verified; nil if HDF5 does not tell.
+/// Where a dataset's only chunk stands in the file, its checksum verified; nil if HDF5 does not tell.
 private func onlyChunk(
     _ dataset: borrowing Handle, _ layout: borrowing TensorLayout, _ source: Source, _ place: Place
 ) throws(GoldenIOError) -> (reader: FileReader, offset: Int)? {
