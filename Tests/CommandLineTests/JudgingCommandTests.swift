@@ -90,7 +90,7 @@ struct JudgingCommandTests {
             "\(outcome.errors)")
     }
 
-    @Test("memory does not grow with the file: 256 MB within 200 MB of address space beyond an empty run")
+    @Test("memory does not grow with the file: two files of 256 MB within 700 MB of address space, of which an idle run takes 500")
     func memory() async throws {
         let folder = try TemporaryFolder()
         // One tensor of 64 Mi elements as one checksummed chunk, golden and candidate alike but for one element.
