@@ -63,6 +63,9 @@ let package = Package(
             name: "EngineOperations",
             dependencies: ["Engine", "Kernels", "Goldens", "GoldenIO", "ModelSpec"], swiftSettings: strict),
 
+        // HTML pages and plots as text.
+        .target(name: "Pages", swiftSettings: strict),
+
         // Files.
         .systemLibrary(
             name: "CHDF5", pkgConfig: "hdf5",
@@ -91,8 +94,8 @@ let package = Package(
         .target(
             name: "Checker",
             dependencies: [
-                "BFloat16", "CTouchstonePlugin", "ExactMath", "Goldens", "GoldenIO", "JSON", "ModelSpec", "Platform",
-                "Reference",
+                "BFloat16", "CTouchstonePlugin", "ExactMath", "Goldens", "GoldenIO", "JSON", "ModelSpec", "Pages",
+                "Platform", "Reference",
                 .product(name: "Subprocess", package: "swift-subprocess"),
             ],
             swiftSettings: strict),
@@ -110,7 +113,7 @@ let package = Package(
                 "Checker", "Engine", "EngineOperations", "EngineProver", "Kernels", "Goldens", "GoldenIO", "JSON",
                 "ModelSpec",
                 "BFloat16",
-                "ExactMath", "Prover", "Reference",
+                "ExactMath", "Pages", "Prover", "Reference",
                 "Platform", "TrainingData",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
@@ -142,7 +145,11 @@ let package = Package(
             dependencies: ["Goldens", "GoldenIO", "JSON", "ModelSpec", "BFloat16", "Reference", "ExactMath"],
             swiftSettings: strict),
         .testTarget(
-            name: "CheckerTests", dependencies: ["Checker", "Goldens", "GoldenIO", "JSON"], swiftSettings: strict),
+            name: "CheckerTests",
+            dependencies: [
+                "BFloat16", "Checker", "ExactMath", "Goldens", "GoldenIO", "JSON", "ModelSpec", "Reference",
+            ],
+            swiftSettings: strict),
         .testTarget(
             name: "TrainingDataTests", dependencies: ["TrainingData", "JSON", "ModelSpec", "Reference"],
             swiftSettings: strict),

@@ -18,6 +18,7 @@ static inline hid_t touchstone_h5p_file_access(void) { return H5P_FILE_ACCESS; }
 static inline hid_t touchstone_h5p_group_create(void) { return H5P_GROUP_CREATE; }
 static inline hid_t touchstone_h5p_link_create(void) { return H5P_LINK_CREATE; }
 static inline hid_t touchstone_h5p_dataset_create(void) { return H5P_DATASET_CREATE; }
+static inline hid_t touchstone_h5p_dataset_access(void) { return H5P_DATASET_ACCESS; }
 
 static inline hid_t touchstone_h5s_all(void) { return H5S_ALL; }
 static inline hid_t touchstone_h5e_default(void) { return H5E_DEFAULT; }
@@ -74,6 +75,28 @@ static inline herr_t touchstone_h5o_address(hid_t object, uint64_t *address) {
   *address = info.addr;
 #endif
   return 0;
+}
+
+/// Where the only chunk of a dataset stands in its file, counted from the end of the user block; a negative number if HDF5
+/// cannot tell.
+static inline herr_t touchstone_h5d_only_chunk(hid_t dataset, uint64_t *address, uint64_t *size, unsigned *filter_mask) {
+#if H5_VERSION_GE(1, 10, 5)
+  hsize_t offset[H5S_MAX_RANK], found_size = 0, count = 0;
+  haddr_t found = HADDR_UNDEF;
+  // Older libraries take no H5S_ALL here.
+  hid_t space = H5Dget_space(dataset);
+  if (space < 0) return -1;
+  int status = H5Dget_num_chunks(dataset, space, &count);
+  if (status >= 0 && count == 1) status = H5Dget_chunk_info(dataset, space, 0, offset, filter_mask, &found, &found_size);
+  H5Sclose(space);
+  if (status < 0 || count != 1 || found == HADDR_UNDEF) return -1;
+  *address = found;
+  *size = found_size;
+  return 0;
+#else
+  (void)dataset; (void)address; (void)size; (void)filter_mask;
+  return -1;
+#endif
 }
 
 /// The type of a link (touchstone_h5l_type_hard(), ...), or a negative number if HDF5 cannot tell.

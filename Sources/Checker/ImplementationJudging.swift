@@ -24,7 +24,10 @@ extension Judge {
                 if let outputs = try await implementation.outputs(for: question) {
                     var answer = question
                     answer.outputs = outputs
-                    report.append(judge(answer, against: right, suite: suite, file: golden.path, options: options))
+                    report.append(
+                        try judge(
+                            drawn: answer, against: right, suite: suite, file: golden.path, options: options,
+                            wantsPictures: report.needsPictures(options)))
                     report.noteExtraOutputs(of: answer, against: right, from: implementation.name)
                 } else if options.requiresAll {
                     report.append(judge(nil, against: right, suite: suite, file: golden.path, options: options))
@@ -46,15 +49,10 @@ extension Judge {
     public static func failed(
         _ right: GoldenCase, suite: String, file: String, options: JudgingOptions, verdict: Verdict, _ why: String
     ) -> CaseReport {
-        let policy = options.policy ?? Policy.standard(for: right.op)
+        let view = CaseView(right)
         return CaseReport(
             suite: suite, file: file, name: right.name, op: right.op, why: right.why, recipe: right.recipe,
-            outputs: right.outputs.tensors.map { named in
-                OutputReport(
-                    name: named.name, verdict: verdict, policy: policy, elements: named.tensor.count, mismatches: 0,
-                    failures: 0, note: why, histogram: UlpHistogram(), statistics: nil, first: nil, worst: nil,
-                    last: nil, isVacuous: false)
-            })
+            outputs: view[.outputs].map { comparison(view, $0, options, answer: nil).unjudged(verdict, why) })
     }
 }
 

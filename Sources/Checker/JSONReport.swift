@@ -55,7 +55,9 @@ extension OutputReport {
             object["errors"] = .object([
                 "count": .integer(Int64(statistics.count)), "largest": .finite(statistics.largest),
                 "mean": .finite(statistics.mean), "variance": .finite(statistics.variance),
-                "mean_limit": .finite(statistics.meanLimit), "variance_limit": .finite(statistics.varianceLimit),
+                "mean_limit": .finite(statistics.meanLimit), "outward_mean": .finite(statistics.outwardMean),
+                "outward_mean_limit": .finite(statistics.outwardLimit),
+                "variance_limit": .finite(statistics.varianceLimit),
             ])
         }
         if let first { object["first"] = first.json }

@@ -2,44 +2,64 @@ import GoldenIO
 
 /// How to judge.
 public struct JudgingOptions: Sendable {
-    /// nil: each operation's standard policy.
-    public var policy: Policy?
+    /// The last rule that names an output holds; where none does, the operation's standard policy.
+    public var rules: [PolicyRule]
     public var nanRule: NaNRule
     /// Cases to judge; all if empty.
     public var cases: Set<String>
     /// Whether a case that is answered with no output at all is judged as missing instead of being skipped.
     public var requiresAll: Bool
+    /// Of so many outputs that do not conform, pictures are kept for a page.
+    public var pictures: Int
 
+    /// - Parameter policy: For every output; nil: the rules, else each operation's standard policy.
     public init(
-        policy: Policy? = nil, nanRule: NaNRule = .asClass, cases: Set<String> = [], requiresAll: Bool = false
+        policy: Policy? = nil, rules: [PolicyRule] = [], nanRule: NaNRule = .asClass, cases: Set<String> = [],
+        requiresAll: Bool = false, pictures: Int = 0
     ) {
-        self.policy = policy
+        self.rules = (policy.map { [PolicyRule(policy: $0)] } ?? []) + rules
         self.nanRule = nanRule
         self.cases = cases
         self.requiresAll = requiresAll
+        self.pictures = pictures
+    }
+
+    func policy(for op: String, _ output: String) -> AppliedPolicy {
+        if let rule = rules.last(where: { $0.applies(to: op, output) }) {
+            return AppliedPolicy(policy: rule.policy, isAskedFor: true)
+        }
+        return AppliedPolicy(policy: Policy.standard(for: op), isAskedFor: false)
     }
 }
 
 /// Judges files of outputs against golden files.
 public enum Judge {
-    /// Adds the verdicts on every case of `golden` to a report; one case of each file is in memory at a time. A case that the candidate lacks, or
-    /// has no output of, is skipped unless ``JudgingOptions/requiresAll``.
+    /// Adds the verdicts on every case of `golden` to a report. Both files are read in parts: memory does not grow with their tensors, but for
+    /// ``/GoldenIO/StoredTensor``'s filtered chunks. A case that the candidate lacks, or has no output of, is skipped unless
+    /// ``JudgingOptions/requiresAll``.
     ///
-    /// - Throws: `GoldenIOError` if either file cannot be read.
+    /// - Throws: `GoldenIOError` if either file cannot be read; ``JudgingError/tooFewDraws(caseName:output:draws:needed:)``.
     public static func judge(
         _ candidate: GoldenFile, against golden: GoldenFile, options: JudgingOptions, into report: inout Report
     ) throws {
         let offered = Set(candidate.caseNames)
         for name in golden.caseNames where options.cases.isEmpty || options.cases.contains(name) {
-            let right = try golden.readCase(name)
-            let answer = offered.contains(name) ? try candidate.readCase(name, groups: [.inputs, .outputs]) : nil
+            let right = CaseView(try golden.openCase(name, groups: [.inputs, .outputs, .truth, .bounds]))
+            let answer =
+                offered.contains(name)
+                ? CaseView(try candidate.openCase(name, groups: [.inputs, .outputs])) : nil
             let suite = golden.header.suite
-            if !options.requiresAll, answer?.outputs.isEmpty ?? true, !right.outputs.isEmpty {
+            if !options.requiresAll, answer?[.outputs].isEmpty ?? true, !right[.outputs].isEmpty {
                 report.append(skipped: SkippedCase(suite: suite, file: golden.path, name: name, op: right.op))
                 continue
             }
-            report.append(judge(answer, against: right, suite: suite, file: golden.path, options: options))
-            if let answer { report.noteExtraOutputs(of: answer, against: right, from: candidate.path) }
+            let found = try judge(
+                answer, against: right, suite: suite, file: golden.path, options: options,
+                wantsPictures: report.needsPictures(options))
+            report.append(found)
+            for extra in answer?[.outputs] ?? [] where right[.outputs, extra.name] == nil {
+                report.append(note: "\(candidate.path): case '\(name)' has an extra output '\(extra.name)', not judged")
+            }
         }
         let known = Set(golden.caseNames)
         for name in candidate.caseNames where !known.contains(name) {
@@ -47,43 +67,88 @@ public enum Judge {
         }
     }
 
-    /// The verdict on one case; `answer` is nil if the candidate lacks it.
+    /// The verdict on one case in memory; `answer` is nil if the candidate lacks it.
+    ///
+    /// - Throws: ``JudgingError/tooFewDraws(caseName:output:draws:needed:)``.
     public static func judge(
-        _ answer: GoldenCase?, against right: GoldenCase, suite: String, file: String, options: JudgingOptions
+        drawn answer: GoldenCase?, against right: GoldenCase, suite: String, file: String, options: JudgingOptions,
+        wantsPictures: Bool = false
+    ) throws -> CaseReport {
+        try judge(
+            answer.map { CaseView($0) }, against: CaseView(right), suite: suite, file: file, options: options,
+            wantsPictures: wantsPictures)
+    }
+
+    /// The verdict on one case in memory. An output whose draws are too few to judge is malformed here.
+    public static func judge(
+        _ answer: GoldenCase?, against right: GoldenCase, suite: String, file: String, options: JudgingOptions,
+        wantsPictures: Bool = false
     ) -> CaseReport {
-        let policy = options.policy ?? Policy.standard(for: right.op)
-        let complaint = answer.flatMap { inputComplaint($0, right) }
-        let outputs = right.outputs.tensors.map { named in
-            let comparison = OutputComparison(
-                goldenCase: right, name: named.name, expected: named.tensor, policy: policy, nanRule: options.nanRule)
-            if let complaint { return comparison.malformed(complaint) }
-            return comparison.report(answer?.outputs[named.name])
+        let view = CaseView(right)
+        do {
+            return try judge(
+                answer.map { CaseView($0) }, against: view, suite: suite, file: file, options: options,
+                wantsPictures: wantsPictures)
+        } catch {
+            return CaseReport(
+                suite: suite, file: file, name: right.name, op: right.op, why: right.why, recipe: right.recipe,
+                outputs: view[.outputs].map {
+                    comparison(view, $0, options, answer: nil).unjudged(.malformed, "\(error)")
+                })
         }
-        return CaseReport(
+    }
+
+    static func comparison(
+        _ right: CaseView, _ named: CaseView.NamedSource, _ options: JudgingOptions, answer: CaseView?
+    ) -> OutputComparison {
+        OutputComparison(
+            goldenCase: right, name: named.name, expected: named.tensor,
+            applied: options.policy(for: right.op, named.name), nanRule: options.nanRule, answer: answer)
+    }
+
+    static func judge(
+        _ answer: CaseView?, against right: CaseView, suite: String, file: String, options: JudgingOptions,
+        wantsPictures: Bool
+    ) throws -> CaseReport {
+        let complaint = try answer.flatMap { try inputComplaint($0, right) }
+        var outputs: [OutputReport] = []
+        for named in right[.outputs] {
+            var comparison = comparison(right, named, options, answer: answer)
+            comparison.wantsPictures = wantsPictures
+            if let complaint {
+                outputs.append(comparison.unjudged(.malformed, complaint))
+            } else {
+                outputs.append(try comparison.report(answer?[.outputs, named.name]))
+            }
+        }
+        var report = CaseReport(
             suite: suite, file: file, name: right.name, op: right.op, why: right.why, recipe: right.recipe,
             outputs: outputs)
+        if wantsPictures && !report.conforms { report.mask = try VisibilityMask(right).flatMap(MaskPicture.init) }
+        return report
     }
 
     /// What is wrong with the question that the candidate answered, if it shows it: other operation, other inputs.
-    private static func inputComplaint(_ answer: GoldenCase, _ right: GoldenCase) -> String? {
+    private static func inputComplaint(_ answer: CaseView, _ right: CaseView) throws -> String? {
         if !answer.op.isEmpty && answer.op != right.op {
             return "the case's op is '\(answer.op)', expected '\(right.op)'"
         }
-        for named in answer.inputs.tensors {
-            guard let expected = right.inputs[named.name] else { continue }
-            let isSame =
-                named.tensor.type == expected.type && named.tensor.shape == expected.shape
-                && named.tensor.canonicalBytes == expected.canonicalBytes
-            if !isSame { return "inputs/\(named.name) is not the golden file's: another question was answered" }
+        for named in answer[.inputs] {
+            guard let expected = right[.inputs, named.name] else { continue }
+            if try !isSame(named.tensor, expected) {
+                return "inputs/\(named.name) is not the golden file's: another question was answered"
+            }
         }
         return nil
     }
-}
 
-extension OutputComparison {
-    func malformed(_ note: String) -> OutputReport {
-        OutputReport(
-            name: name, verdict: .malformed, policy: policy, elements: expected.count, mismatches: 0, failures: 0,
-            note: note, histogram: UlpHistogram(), statistics: nil, first: nil, worst: nil, last: nil, isVacuous: false)
+    private static func isSame(_ a: any TensorSource, _ b: any TensorSource) throws -> Bool {
+        guard a.type == b.type, a.shape == b.shape else { return false }
+        for start in stride(from: 0, to: a.count, by: OutputComparison.slab) {
+            let range = start..<min(start + OutputComparison.slab, a.count)
+            let (x, y) = (try a.elements(range), try b.elements(range))
+            if x.bytes != y.bytes && x.canonicalBytes != y.canonicalBytes { return false }
+        }
+        return true
     }
 }

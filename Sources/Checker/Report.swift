@@ -77,9 +77,41 @@ public struct ErrorStatistics: Sendable, Hashable {
     public let largest: Double
     public let mean: Double
     public let variance: Double
-    /// What |mean| and the variance may be for this count.
+    /// What |mean| may be for this count.
     public let meanLimit: Double
+    /// The mean of the errors away from zero: truncation makes it negative whatever the signs of the results.
+    public let outwardMean: Double
+    /// What |outwardMean| may be.
+    public let outwardLimit: Double
     public let varianceLimit: Double
+
+    /// Of fewer elements there are no statistics.
+    public static let leastCount = 64
+    /// A mean is suspect beyond so many standard errors: a false alarm in 2e-9 of outputs for independent errors of many elements.
+    public static let standardErrors = 6.0
+    /// ... and beyond this share of the tolerance, so that what is not worth naming is not named.
+    public static let leastMean = 0.02
+    /// A variance is suspect beyond that of errors spread evenly over the whole tolerance, 1/3, by ``standardErrors`` of its own, sqrt(4 / (45 n)).
+    public static func varianceLimit(_ count: Int) -> Double {
+        1 / 3.0 + standardErrors * (4 / (45 * Double(count))).squareRoot()
+    }
+
+    /// Why errors that are each inside are not those of another order of summation; nil if nothing speaks against it.
+    var complaint: String? {
+        if mean.magnitude > meanLimit {
+            return "biased: the mean error is \(mean.short) of the bound, at most \(meanLimit.short) is allowed"
+        }
+        if outwardMean.magnitude > outwardLimit {
+            let direction = outwardMean < 0 ? "toward" : "away from"
+            return
+                "biased \(direction) zero: the mean error away from zero is \(outwardMean.short) of the bound, at most \(outwardLimit.short) is allowed"
+        }
+        if variance > varianceLimit {
+            return
+                "scattered: the variance of the errors is \(variance.short), at most \(varianceLimit.short) is allowed"
+        }
+        return nil
+    }
 }
 
 /// What was found of one output of one case.
@@ -99,6 +131,8 @@ public struct OutputReport: Sendable, Hashable {
     public let first: MismatchDetail?
     public let worst: MismatchDetail?
     public let last: MismatchDetail?
+    /// Of an output that differs, if they were asked for.
+    public internal(set) var pictures: ErrorPictures?
     /// Whether a tensor of zeros or of NaNs would have passed where it is not the right answer.
     public let isVacuous: Bool
 }
@@ -111,7 +145,23 @@ public struct CaseReport: Sendable, Hashable {
     public let op: String
     public let why: String
     public let recipe: [String: JSONValue]
-    public let outputs: [OutputReport]
+    public internal(set) var outputs: [OutputReport]
+    /// The visibility mask of a case that does not conform, if pictures were asked for and it has one.
+    public var mask: MaskPicture?
+
+    public init(
+        suite: String, file: String, name: String, op: String, why: String, recipe: [String: JSONValue],
+        outputs: [OutputReport], mask: MaskPicture? = nil
+    ) {
+        self.suite = suite
+        self.file = file
+        self.name = name
+        self.op = op
+        self.why = why
+        self.recipe = recipe
+        self.outputs = outputs
+        self.mask = mask
+    }
 
     public var conforms: Bool { outputs.allSatisfy(\.verdict.conforms) }
 }
@@ -128,9 +178,24 @@ public struct Report: Sendable, Hashable {
 
     public init(subject: String) { self.subject = subject }
 
-    public mutating func append(_ report: CaseReport) { cases.append(report) }
+    /// Adds a case; pictures of outputs that conform are dropped.
+    public mutating func append(_ report: CaseReport) {
+        var report = report
+        for index in report.outputs.indices where report.outputs[index].verdict.conforms {
+            report.outputs[index].pictures = nil
+        }
+        cases.append(report)
+    }
     public mutating func append(note: String) { notes.append(note) }
     public mutating func append(skipped: SkippedCase) { self.skipped.append(skipped) }
+
+    /// Whether the next case is to be judged with pictures.
+    public func needsPictures(_ options: JudgingOptions) -> Bool { pictureCount < options.pictures }
+
+    /// How many outputs that do not conform have pictures.
+    private var pictureCount: Int {
+        cases.reduce(0) { $0 + $1.outputs.count { $0.pictures != nil && !$0.verdict.conforms } }
+    }
 
     /// Whether anything was judged and all of it conforms.
     public var conforms: Bool { !cases.isEmpty && cases.allSatisfy(\.conforms) }
@@ -153,6 +218,8 @@ public struct Report: Sendable, Hashable {
 public enum JudgingError: Error, Hashable, Sendable, CustomStringConvertible {
     case nothingToJudge(String)
     case vacuous(Policy)
+    /// An output that is to be judged by its distribution has not enough draws for the stated power.
+    case tooFewDraws(caseName: String, output: String, draws: Int, needed: Int)
     case plugin(command: String, file: String, String)
     case goldens(String)
 
@@ -161,6 +228,8 @@ public enum JudgingError: Error, Hashable, Sendable, CustomStringConvertible {
         case .nothingToJudge(let why): "nothing was judged: \(why)"
         case .vacuous(let policy):
             "the policy \(policy) is vacuous here: a tensor of zeros, or of NaNs, would pass every output that it judges"
+        case .tooFewDraws(let caseName, let output, let draws, let needed):
+            "case '\(caseName)': outputs/\(output) has \(draws) draws to judge, \(needed) are needed for the stated power of the policy distribution; choose larger cases with --case, or judge it by exact"
         case .plugin(let command, let file, let what): "\(file): the command '\(command)' \(what)"
         case .goldens(let what): what
         }

@@ -45,7 +45,7 @@ public struct TextReport {
     // MARK: Parts
 
     /// One line an operation: cases, outputs by verdict, elements, mismatches, the largest distance.
-    private func table(_ report: Report) -> [String] {
+    static func rows(_ report: Report) -> [[String]] {
         var operations: [String] = []
         var byOperation: [String: [CaseReport]] = [:]
         for one in report.cases {
@@ -54,8 +54,8 @@ public struct TextReport {
             byOperation[key, default: []].append(one)
         }
         let header = [
-            "suite", "operation", "cases", "exact", "reordered", "tolerated", "outside", "missing", "malformed",
-            "failed", "elements", "differ", "ulps",
+            "suite", "operation", "cases", "exact", "reordered", "tolerated", "distributed", "outside", "missing",
+            "malformed", "failed", "elements", "differ", "ulps",
         ]
         var rows = [header]
         for key in operations {
@@ -70,27 +70,34 @@ public struct TextReport {
             let name = key.split(separator: "\t", omittingEmptySubsequences: false).map(String.init)
             rows.append(
                 name + [
-                    "\(cases.count)", count(.exact), count(.legalReordering), count(.withinTolerance), count(.outside),
-                    count(.missing), count(.malformed), count(.failed),
+                    "\(cases.count)", count(.exact), count(.legalReordering), count(.withinTolerance),
+                    count(.inDistribution), count(.outside), count(.missing), count(.malformed), count(.failed),
                     "\(outputs.reduce(0) { $0 + $1.elements })",
                     differ == 0 ? "-" : "\(differ)", farthest.map(UlpHistogram.label) ?? "-",
                 ])
         }
         // Columns that are empty throughout are left out.
         let kept = header.indices.filter { column in
-            !["reordered", "tolerated", "missing", "malformed", "failed"].contains(header[column])
+            !["reordered", "tolerated", "distributed", "missing", "malformed", "failed"].contains(header[column])
                 || rows.dropFirst().contains { $0[column] != "-" }
         }
-        let widths = kept.map { column in rows.map { $0[column].count }.max() ?? 0 }
+        return rows.map { row in kept.map { row[$0] } }
+    }
+
+    private func table(_ report: Report) -> [String] {
+        let rows = Self.rows(report)
+        guard let columns = rows.first?.indices else { return [] }
+        let widths = columns.map { column in rows.map { $0[column].count }.max() ?? 0 }
         return rows.map { row in
-            zip(kept, widths).map { column, width in
+            zip(columns, widths).map { column, width in
                 let padding = String(repeating: " ", count: width - row[column].count)
                 return column < 2 ? row[column] + padding : padding + row[column]
             }.joined(separator: "  ")
         }
     }
 
-    private func details(_ one: CaseReport, _ output: OutputReport) -> [String] {
+    /// What is known of one output, line by line.
+    func details(_ one: CaseReport, _ output: OutputReport) -> [String] {
         var lines = [
             "\(colour(output.verdict.rawValue.uppercased(), "31"))  \(one.suite): \(one.name): outputs/\(output.name) (\(one.op), policy \(output.policy))"
         ]
@@ -105,7 +112,7 @@ public struct TextReport {
         if !output.histogram.text.isEmpty { lines.append("  ulps apart: \(output.histogram.text)") }
         if let statistics = output.statistics {
             lines.append(
-                "  errors over their bound, \(statistics.count) elements: largest \(statistics.largest.short), mean \(statistics.mean.short) (at most \(statistics.meanLimit.short)), variance \(statistics.variance.short) (at most \(statistics.varianceLimit.short))"
+                "  errors over their bound, \(statistics.count) elements: largest \(statistics.largest.short), mean \(statistics.mean.short) (at most \(statistics.meanLimit.short)), away from zero \(statistics.outwardMean.short) (at most \(statistics.outwardLimit.short)), variance \(statistics.variance.short) (at most \(statistics.varianceLimit.short))"
             )
         }
         var shown: Set<Int> = []

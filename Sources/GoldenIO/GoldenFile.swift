@@ -76,6 +76,47 @@ public final class GoldenFile: Sendable {
         }
     }
 
+    /// One case without its elements: attributes, and the datasets of the named groups, to be read in parts. Every dataset's type, shape and storage is
+    /// checked here, and the checksum of one that is stored as a single chunk.
+    public func openCase(_ name: String, groups: Set<CaseGroup> = Set(CaseGroup.allCases)) throws(GoldenIOError)
+        -> StoredCase
+    {
+        try HDF5.locked { () throws(GoldenIOError) -> StoredCase in
+            let place = Place(file: path).goldenCase(name)
+            guard isName(name), H5Lexists(cases.identifier, name, touchstone_h5p_default()) > 0 else {
+                throw place.error(.missing, "the file has no such case")
+            }
+            let group = try openMember(name, of: cases, as: H5I_GROUP, place)
+            let members = try memberNames(of: group, place)
+            var tensors: [CaseGroup: [(name: String, tensor: StoredTensor)]] = [:]
+            for caseGroup in CaseGroup.allCases
+            where groups.contains(caseGroup) && members.contains(caseGroup.rawValue) {
+                let place = place.dataset(caseGroup.rawValue)
+                let datasets = try openMember(caseGroup.rawValue, of: group, as: H5I_GROUP, place)
+                var found: [(name: String, tensor: StoredTensor)] = []
+                for name in try memberNames(of: datasets, place) {
+                    let place = place.dataset("\(caseGroup.rawValue)/\(name)")
+                    guard !found.contains(where: { $0.name == name }) else {
+                        throw place.error(
+                            .duplicate, "two datasets whose names differ only in how Unicode composes them")
+                    }
+                    found.append(
+                        (
+                            name,
+                            try StoredTensor(name, of: datasets, source, owner: self, byteLimit: byteLimit, place)
+                        ))
+                }
+                tensors[caseGroup] = found
+            }
+            return StoredCase(
+                name: name,
+                op: try readString("op", of: group, source, place) ?? "",
+                why: try readString("why", of: group, source, place) ?? "",
+                specClauses: try readStrings("spec_clauses", of: group, source, place) ?? [],
+                recipe: try readRecipe(of: group, place), tensors: tensors)
+        }
+    }
+
     private func readRecipe(of group: borrowing Handle, _ place: Place) throws(GoldenIOError) -> [String: JSONValue] {
         guard let text = try readString("recipe", of: group, source, place), !text.isEmpty else { return [:] }
         let value: JSONValue
@@ -172,6 +213,8 @@ struct Source {
     let reader: FileReader
     /// nil in a file whose addresses are not of 8 bytes.
     let variableLengthStrings: VariableLengthStrings?
+    /// Whether addresses count from the file's first byte.
+    let hasNoUserBlock: Bool
 
     init(_ reader: FileReader, _ file: borrowing Handle, _ place: Place) throws(GoldenIOError) {
         let list = try place.own(H5Fget_create_plist(file.identifier), "the file's first bytes are damaged")
@@ -182,6 +225,7 @@ struct Source {
         try place.check(
             H5Pget_sizes(list.identifier, &addressWidth, &sizeWidth), "the file's first bytes are damaged")
         self.reader = reader
+        hasNoUserBlock = base == 0
         variableLengthStrings =
             addressWidth == 8 && sizeWidth == 8
             ? Int(exactly: base).map { VariableLengthStrings(reader, base: $0) } : nil
@@ -227,7 +271,7 @@ private func memberNames(of group: borrowing Handle, _ place: Place) throws(Gold
 }
 
 /// Opens a member of a group, if the file itself holds it and it is what is expected.
-private func openMember(
+func openMember(
     _ name: String, of group: borrowing Handle, as expected: H5I_type_t, _ place: Place
 ) throws(GoldenIOError) -> Handle {
     let linkType = touchstone_h5l_type(group.identifier, name)

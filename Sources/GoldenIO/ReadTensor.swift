@@ -1,72 +1,110 @@
 import CHDF5
 import Platform
 
+/// What a dataset says of itself, checked against the file before memory is taken for its elements.
+struct TensorLayout: ~Copyable {
+    let type: ElementType
+    let shape: [Int]
+    let byteCount: Int
+    let isBigEndian: Bool
+    let storage: Storage
+    /// Of a chunked dataset: elements a chunk in each dimension.
+    let chunk: [Int]
+    /// The type in the file, which is the type in memory too: bytes arrive as they are.
+    let storedType: Handle
+
+    /// - Parameter chunkLimit: The most bytes of one chunk.
+    init(
+        _ dataset: borrowing Handle, _ source: Source, byteLimit: Int, chunkLimit: Int, _ place: Place
+    ) throws(GoldenIOError) {
+        let list = try place.own(H5Dget_create_plist(dataset.identifier), "the dataset's layout is damaged")
+        let storage = try requirePlainStorage(list, place)
+
+        let type = try place.own(H5Dget_type(dataset.identifier), "the dataset's type is damaged")
+        guard let stored = ElementType.stored(as: type.identifier) else {
+            throw place.error(
+                .wrongType,
+                "holds \(ElementType.describe(type.identifier)), expected one of "
+                    + ElementType.allCases.map(\.rawValue).joined(separator: ", "))
+        }
+        let elementType = try namedType(of: dataset, stored: stored.type, source, place)
+        let shape = try readShape(of: dataset, place)
+        var byteCount = stored.type.byteWidth
+        for dimension in shape.contains(0) ? [0] : shape {
+            let (product, overflow) = byteCount.multipliedReportingOverflow(by: dimension)
+            guard !overflow else {
+                throw place.error(.tooLarge, "the shape \(shape) has more bytes than memory can hold")
+            }
+            byteCount = product
+        }
+        guard byteCount <= byteLimit else {
+            throw place.error(
+                .tooLarge, "\(stored.type.rawValue) \(shape) takes \(byteCount) bytes, the limit leaves \(byteLimit)")
+        }
+        var chunk: [Int] = []
+        if byteCount > 0 {
+            let byteCountInFile = Int(clamping: H5Dget_storage_size(dataset.identifier))
+            // Deflate turns at most 1032 bytes into one.
+            let most = min(byteCountInFile, source.reader.size)
+                .multipliedReportingOverflow(by: storage.isCompressed ? 1032 : 1)
+            guard most.overflow || byteCount <= most.partialValue else {
+                throw place.error(
+                    .damaged,
+                    "\(stored.type.rawValue) \(shape) takes \(byteCount) bytes, of which the file (\(source.reader.size) bytes) "
+                        + "stores \(byteCountInFile)\(storage.isCompressed ? " compressed" : "")")
+            }
+            if storage.isChunked {
+                chunk = try requireChunks(
+                    of: dataset, list, storage, shape: shape, width: stored.type.byteWidth, byteLimit: chunkLimit,
+                    place)
+            }
+        }
+        self.type = elementType
+        self.shape = shape
+        self.byteCount = byteCount
+        self.isBigEndian = stored.isBigEndian
+        self.storage = storage
+        self.chunk = chunk
+        self.storedType = type
+    }
+
+    consuming func takeStoredType() -> Handle { storedType }
+}
+
 /// The bits of a dataset, checked against the file and the limit before memory is taken for them.
 func readTensor(
     _ dataset: borrowing Handle, _ source: Source, byteLimit: Int, _ place: Place
 ) throws(GoldenIOError) -> Tensor {
-    let list = try place.own(H5Dget_create_plist(dataset.identifier), "the dataset's layout is damaged")
-    let storage = try requirePlainStorage(list, place)
-
-    let type = try place.own(H5Dget_type(dataset.identifier), "the dataset's type is damaged")
-    guard let stored = ElementType.stored(as: type.identifier) else {
-        throw place.error(
-            .wrongType,
-            "holds \(ElementType.describe(type.identifier)), expected one of "
-                + ElementType.allCases.map(\.rawValue).joined(separator: ", "))
-    }
-    let elementType = try namedType(of: dataset, stored: stored.type, source, place)
-    let shape = try readShape(of: dataset, place)
-    var byteCount = stored.type.byteWidth
-    for dimension in shape.contains(0) ? [0] : shape {
-        let (product, overflow) = byteCount.multipliedReportingOverflow(by: dimension)
-        guard !overflow else { throw place.error(.tooLarge, "the shape \(shape) has more bytes than memory can hold") }
-        byteCount = product
-    }
-    guard byteCount <= byteLimit else {
-        throw place.error(
-            .tooLarge, "\(stored.type.rawValue) \(shape) takes \(byteCount) bytes, the limit leaves \(byteLimit)")
-    }
-
+    let layout = try TensorLayout(dataset, source, byteLimit: byteLimit, chunkLimit: byteLimit, place)
     var bytes: [UInt8] = []
-    if byteCount > 0 {
-        let byteCountInFile = Int(clamping: H5Dget_storage_size(dataset.identifier))
-        // Deflate turns at most 1032 bytes into one.
-        let most = min(byteCountInFile, source.reader.size)
-            .multipliedReportingOverflow(by: storage.isCompressed ? 1032 : 1)
-        guard most.overflow || byteCount <= most.partialValue else {
-            throw place.error(
-                .damaged,
-                "\(stored.type.rawValue) \(shape) takes \(byteCount) bytes, of which the file (\(source.reader.size) bytes) "
-                    + "stores \(byteCountInFile)\(storage.isCompressed ? " compressed" : "")")
-        }
-        if storage.isChunked {
-            try requireChunks(
-                of: dataset, list, storage, shape: shape, width: stored.type.byteWidth, byteLimit: byteLimit, place)
-        }
-        bytes = [UInt8](repeating: 0, count: byteCount)
-        // The type in memory is the type in the file: the bytes arrive as they are.
+    if layout.byteCount > 0 {
+        bytes = [UInt8](repeating: 0, count: layout.byteCount)
         let all = touchstone_h5s_all()
         let status = bytes.withUnsafeMutableBytes { bytes in
-            H5Dread(dataset.identifier, type.identifier, all, all, touchstone_h5p_default(), bytes.baseAddress)
+            H5Dread(
+                dataset.identifier, layout.storedType.identifier, all, all, touchstone_h5p_default(), bytes.baseAddress)
         }
         try place.check(status, "the dataset could not be read: its bytes are damaged or missing")
-        if stored.isBigEndian { reverseBytes(ofElementsIn: &bytes, width: stored.type.byteWidth) }
+        if layout.isBigEndian { reverseBytes(ofElementsIn: &bytes, width: layout.type.byteWidth) }
     }
     do {
-        return try Tensor(type: elementType, shape: shape, bytes: bytes)
+        return try Tensor(type: layout.type, shape: layout.shape, bytes: bytes)
     } catch {
         throw place.error(.wrongType, error.description)
     }
 }
 
 /// How a dataset's bytes stand in the file.
-private struct Storage {
+struct Storage {
     var isChunked = false
     /// By deflate.
     var isCompressed = false
     /// A Fletcher-32 checksum of 4 bytes follows each chunk.
     var hasChecksum = false
+    var filterCount = 0
+
+    var isFiltered: Bool { filterCount > 0 }
+    var hasChecksumAlone: Bool { hasChecksum && filterCount == 1 }
 }
 
 /// Checks that the file itself holds the dataset's bytes, in a form that needs no plug-in.
@@ -88,6 +126,7 @@ private func requirePlainStorage(_ list: borrowing Handle, _ place: Place) throw
     var storage = Storage(isChunked: true)
     let count = H5Pget_nfilters(list.identifier)
     guard count >= 0 else { throw place.libraryError("the dataset's filters are damaged") }
+    storage.filterCount = Int(count)
     for index in 0..<UInt32(count) {
         var flags: UInt32 = 0
         var valueCount = 0
@@ -111,12 +150,12 @@ private func requirePlainStorage(_ list: borrowing Handle, _ place: Place) throw
 }
 
 /// Checks that the file holds every chunk of a dataset, in the size that the filters give it. HDF5 reads an absent chunk as
-/// zeros, which would pass for results, and one that is too short beyond its end.
+/// zeros, which would pass for results, and one that is too short beyond its end. Returns the elements of a chunk in each dimension.
 private func requireChunks(
     of dataset: borrowing Handle, _ list: borrowing Handle, _ storage: Storage, shape: [Int], width: Int,
     byteLimit: Int,
     _ place: Place
-) throws(GoldenIOError) {
+) throws(GoldenIOError) -> [Int] {
     var extents = [hsize_t](repeating: 0, count: shape.count)
     guard H5Pget_chunk(list.identifier, Int32(shape.count), &extents) == Int32(shape.count), !extents.contains(0) else {
         throw place.libraryError("the dataset's layout is damaged")
@@ -154,6 +193,7 @@ private func requireChunks(
             offset[axis] = 0
         }
     }
+    return extents.map { Int(clamping: $0) }
 }
 
 /// The type that the dataset's attribute `element_type` gives to its bits; the stored one without it.
@@ -194,7 +234,7 @@ private func readShape(of dataset: borrowing Handle, _ place: Place) throws(Gold
     return shape
 }
 
-private func reverseBytes(ofElementsIn bytes: inout [UInt8], width: Int) {
+func reverseBytes(ofElementsIn bytes: inout [UInt8], width: Int) {
     guard width > 1 else { return }
     bytes.withUnsafeMutableBufferPointer { bytes in
         for start in stride(from: 0, to: bytes.count, by: width) {

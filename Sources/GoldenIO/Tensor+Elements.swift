@@ -81,7 +81,7 @@ extension Tensor {
         self.init(unchecked: type, shape: shape, bytes: bytes)
     }
 
-    private init(unchecked type: ElementType, shape: [Int], bytes: [UInt8]) {
+    init(unchecked type: ElementType, shape: [Int], bytes: [UInt8]) {
         self.type = type
         self.shape = shape
         self.bytes = bytes

@@ -31,7 +31,7 @@ struct Check: AsyncParsableCommand {
         let context = engine.context()
         let catalog = EngineCatalog(context)
         var result = Report(subject: EngineOptions.name(context))
-        let options = JudgingOptions(policy: .exact, cases: Set(cases))
+        let options = JudgingOptions(policy: .exact, cases: Set(cases), pictures: report.pictures)
         let paths = try goldenPaths(goldens, suites: suite.map(\.rawValue))
         let bar = ProgressBar("check", total: UInt64(paths.count), unit: "files", quiet: report.quiet)
         var missing: Set<String> = []
@@ -87,7 +87,8 @@ extension EngineCatalog {
             }
             report.append(
                 Judge.judge(
-                    try evaluate(golden), against: golden, suite: file.header.suite, file: path, options: options))
+                    try evaluate(golden), against: golden, suite: file.header.suite, file: path, options: options,
+                    wantsPictures: report.needsPictures(options)))
         }
         return missing
     }

@@ -45,7 +45,8 @@ struct Diff: AsyncParsableCommand {
                 }
                 let found = Judge.judge(
                     answer, against: left, suite: group.rawValue, file: first,
-                    options: JudgingOptions(policy: .exact, nanRule: nan))
+                    options: JudgingOptions(policy: .exact, nanRule: nan),
+                    wantsPictures: result.needsPictures(JudgingOptions(pictures: report.pictures)))
                 result.append(found)
             }
             if let other {

@@ -7,6 +7,10 @@ import Goldens
 import JSON
 import Platform
 
+extension Policy: ExpressibleByArgument {
+    public init?(argument: String) { self.init(argument) }
+}
+
 struct Fuzz: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Random and adversarial inputs: the reference against the engine, a command or a library.",

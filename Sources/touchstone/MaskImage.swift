@@ -1,5 +1,6 @@
+import Checker
 import GoldenIO
-import JSON
+import Pages
 import Platform
 
 /// A picture of a visibility mask: queries down, keys across, a visible cell dark.
@@ -16,47 +17,15 @@ struct MaskImage {
     /// The mask of a case: its `mask` (one batch entry), or what its intervals say.
     /// - Returns: nil if the case has neither.
     init?(_ goldenCase: GoldenCase, batch: Int) throws {
-        var (queries, keys) = (0, 0)
-        var cells: [Bool] = []
-        if let mask = goldenCase.outputs["mask"], mask.shape.count == 3 {
-            guard batch < mask.shape[0] else { throw CommandError("batch \(batch), expected 0 ..< \(mask.shape[0])") }
-            (queries, keys) = (mask.shape[1], mask.shape[2])
-            for index in 0..<queries * keys { cells.append(mask.bits(at: batch * queries * keys + index) != 0) }
-        } else {
-            let groups = [goldenCase.outputs, goldenCase.inputs]
-            guard let start = groups.lazy.compactMap({ $0["visibility_start"] }).first,
-                let limit = groups.lazy.compactMap({ $0["visibility_limit"] }).first, start.type == .int32,
-                limit.type == .int32, start.shape == limit.shape, let tokens = start.shape.last
-            else { return nil }
-            let rows = tokens == 0 ? 0 : start.count / tokens
-            guard batch < max(1, rows) else { throw CommandError("batch \(batch), expected 0 ..< \(rows)") }
-            func size(_ name: String, _ axis: Int) -> Int? {
-                goldenCase.inputs[name].flatMap { $0.shape.count == 4 ? $0.shape[axis] : nil }
-            }
-            var offset = 0
-            if case .integer(let value)? = goldenCase.recipe["query_offset"] { offset = Int(value) }
-            var window = Int.max
-            if case .integer(let value)? = goldenCase.recipe["window"], goldenCase.op != "visibility.build" {
-                window = Int(value)
-            }
-            // visibility.build gives intervals by query; what says nothing is by key.
-            var isByQuery = goldenCase.op == "visibility.build"
-            if case .string(let text)? = goldenCase.recipe["orientation"] { isByQuery = text == "by-query" }
-            (queries, keys) = (size("q", 2) ?? tokens, size("k", 2) ?? tokens)
-            for i in 0..<queries {
-                for j in 0..<keys {
-                    let index = batch * tokens + (isByQuery ? i : j)
-                    let (first, end) = (
-                        Int(Int32(truncatingIfNeeded: start.bits(at: index))),
-                        Int(Int32(truncatingIfNeeded: limit.bits(at: index)))
-                    )
-                    let cell = isByQuery ? j : offset + i
-                    cells.append(first <= cell && cell < end && (isByQuery || offset + i - j < window))
-                }
-            }
-        }
+        guard let mask = try VisibilityMask(goldenCase) else { return nil }
+        guard batch < max(1, mask.batch) else { throw CommandError("batch \(batch), expected 0 ..< \(mask.batch)") }
+        let (queries, keys) = (mask.queries, mask.keys)
         guard queries > 0, keys > 0 else {
             throw CommandError("case '\(goldenCase.name)': the mask has no cells to draw")
+        }
+        var cells: [Bool] = []
+        for i in 0..<queries {
+            for j in 0..<keys { cells.append(mask.isVisible(batch, i, j)) }
         }
         title = goldenCase.name
         (self.queries, self.keys, isVisible) = (queries, keys, cells)
@@ -96,7 +65,7 @@ struct MaskImage {
         var text = """
             <svg xmlns="http://www.w3.org/2000/svg" width="\(left + width + 10)" height="\(top + height + 10)" font-family="sans-serif" font-size="11">
             <rect width="100%" height="100%" fill="#ffffff"/>
-            <text x="\(left)" y="14" font-weight="bold">\(escaped(title))</text>
+            <text x="\(left)" y="14" font-weight="bold">\(Page.escaped(title))</text>
             <text x="\(left)" y="32">keys \u{2192}</text>
             <text transform="translate(14,\(top)) rotate(90)">queries \u{2192}</text>
             <rect x="\(left)" y="\(top)" width="\(width)" height="\(height)" fill="#eef1f5"/>\n
@@ -119,9 +88,5 @@ struct MaskImage {
                 "<rect x=\"\(left + j * step - 1)\" y=\"\(top)\" width=\"1\" height=\"\(height)\" fill=\"#ffffff\"/>\n"
         }
         return Array((text + "</svg>\n").utf8)
-    }
-
-    private func escaped(_ text: String) -> String {
-        text.map { ["&": "&amp;", "<": "&lt;", ">": "&gt;"][$0] ?? String($0) }.joined()
     }
 }

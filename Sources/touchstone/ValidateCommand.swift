@@ -7,15 +7,15 @@ import Platform
 
 extension NaNRule: ExpressibleByArgument {}
 
-extension Policy: ExpressibleByArgument {
+extension PolicyRule: ExpressibleByArgument {
     public init?(argument: String) { self.init(argument) }
 }
 
-enum ReportFormat: String, ExpressibleByArgument, CaseIterable { case text, json }
+enum ReportFormat: String, ExpressibleByArgument, CaseIterable { case text, json, junit, html }
 
 /// Where a report goes and how it looks.
 struct ReportOptions: ParsableArguments {
-    @Option(name: .long, help: "text or json.")
+    @Option(name: .long, help: "text, json, junit (XML for build servers) or html (one page with pictures).")
     var format: ReportFormat = .text
 
     @Option(
@@ -33,6 +33,9 @@ struct ReportOptions: ParsableArguments {
         if details < 0 { throw ValidationError("--details cannot be negative.") }
     }
 
+    /// How many outputs' pictures are to be kept while judging.
+    var pictures: Int { format == .html ? details : 0 }
+
     func write(_ report: Report) throws {
         let isTerminal = output == nil && Terminal.standardOutputIsTerminal
         let colour = isTerminal && ProcessInfo.processInfo.environment["NO_COLOR"] == nil
@@ -40,6 +43,8 @@ struct ReportOptions: ParsableArguments {
             switch format {
             case .text: TextReport(usesColour: colour, detailLimit: details).text(report)
             case .json: try report.json.text(indented: true) + "\n"
+            case .junit: JUnitReport().text(report)
+            case .html: HTMLReport(detailLimit: details).text(report)
             }
         if let output {
             try Files.replace(output, with: Array(text.utf8))
@@ -66,9 +71,19 @@ struct Validate: AsyncParsableCommand {
               cc -O2 -shared -fPIC -I Sources/CTouchstonePlugin/include mine.c -o libmine.so
               touchstone validate --library ./libmine.so
 
-            Every output gets a verdict: exact, legal reordering (inside the bound and unbiased), within tolerance, outside, missing, \
-            malformed, or failed (a crash, a hang, an error of its own; the next case or file is asked all the same). Without --policy, dot.* and \
-            sum.* are judged by bound and everything else by bits.
+            Every output gets a verdict: exact, legal reordering (inside the bound and unbiased), within tolerance, in distribution, outside, \
+            missing, malformed, or failed (a crash, a hang, an error of its own; the next case or file is asked all the same). --policy says what is \
+            allowed: to everything (--policy exact), to operations (--policy dot.gemm=bound --policy 'math.*=ulp:1') or to one output of them \
+            (--policy attention.forward/z=ulp:2); the last that names an output holds.
+
+              exact         every bit; NaNs are one class
+              ulp:N         at most N representable values apart
+              bound         what another order of summation may give: inside the bound, no bias, no excess of variance
+              distribution  for samplers with random numbers of their own: a test of fit that refuses a right one once in a million \
+            outputs, and one that is 0.1 away in 999 of 1000; too few draws for that are an error
+
+            Without --policy each operation has a standard policy; --list-policies shows them. A tolerance that zeros or NaNs would pass is \
+            refused as vacuous.
 
             A case that is answered with no output at all is skipped and counted: the implementation does not have it. With --require-all such \
             outputs are missing.
@@ -97,8 +112,15 @@ struct Validate: AsyncParsableCommand {
     @Option(name: .customLong("case"), help: "A case to judge; may be given several times. All by default.")
     var cases: [String] = []
 
-    @Option(name: .long, help: "exact, ulp:N or bound, for every output.")
-    var policy: Policy?
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "exact, ulp:N, bound or distribution, for everything or for what a pattern names; may be given several times.",
+            valueName: "[operation[/output]=]policy"))
+    var policy: [PolicyRule] = []
+
+    @Flag(name: .long, help: "Show every operation's standard policy and why, and end.")
+    var listPolicies = false
 
     @Option(name: .long, help: "class: all NaNs are equal. bits: every bit counts.")
     var nan: NaNRule = .asClass
@@ -122,6 +144,10 @@ struct Validate: AsyncParsableCommand {
     @OptionGroup var report: ReportOptions
 
     func validate() throws {
+        if listPolicies { return }
+        for rule in policy where !OperationCatalog.all.contains(where: { rule.names($0.name) }) {
+            throw ValidationError("--policy \(rule) names no operation.")
+        }
         if [file, exec, library].count(where: { $0 != nil }) != 1 {
             throw ValidationError("Give a file to judge, a command with --exec, or a shared library with --library.")
         }
@@ -134,7 +160,9 @@ struct Validate: AsyncParsableCommand {
 
     func run() async throws {
         Interruption.watch()
-        let options = JudgingOptions(policy: policy, nanRule: nan, cases: Set(cases), requiresAll: requireAll)
+        if listPolicies { return print(Self.policies, terminator: "") }
+        let options = JudgingOptions(
+            rules: policy, nanRule: nan, cases: Set(cases), requiresAll: requireAll, pictures: report.pictures)
         var result = Report(subject: file ?? exec ?? library ?? "")
         if let file {
             try judge(file: file, options, &result)
@@ -158,6 +186,18 @@ struct Validate: AsyncParsableCommand {
         try report.write(result)
         if !result.isJudged { throw ExitCode(2) }
         if !result.conforms { throw ExitCode(1) }
+    }
+
+    /// One line an operation.
+    private static var policies: String {
+        let rows = OperationCatalog.all.map { operation in
+            let standard = Policy.Standard.of(operation.name)
+            return (operation.name, standard.policy.description, standard.reason)
+        }
+        let width = rows.map(\.0.count).max() ?? 0
+        return rows.map { name, policy, reason in
+            "\(name.padding(toLength: width, withPad: " ", startingAt: 0))  \(policy.padding(toLength: 5, withPad: " ", startingAt: 0))  \(reason)\n"
+        }.joined()
     }
 
     private func judge(file: String, _ options: JudgingOptions, _ result: inout Report) throws {

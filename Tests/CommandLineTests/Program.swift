@@ -30,14 +30,16 @@ enum Program {
         try await run(arguments, directory: directory)
     }
 
-    /// - Parameter settings: added to the environment.
+    /// - Parameters:
+    ///   - program: another than the built one.
+    ///   - settings: added to the environment.
     static func run(
-        _ arguments: [String], directory: String? = nil, settings: [String: String] = [:]
+        _ arguments: [String], directory: String? = nil, program: String? = nil, settings: [String: String] = [:]
     ) async throws -> Outcome {
         var environment: [Subprocess.Environment.Key: String?] = ["TOUCHSTONE": path]
         for (key, value) in settings { environment[.init(stringLiteral: key)] = value }
         let result = try await Subprocess.run(
-            .path(.init(path)), arguments: .init(arguments),
+            .path(.init(program ?? path)), arguments: .init(arguments),
             environment: .inherit.updating(environment),
             workingDirectory: .init(directory ?? root), output: .string(limit: 1 << 24),
             error: .string(limit: 1 << 24))

@@ -29,6 +29,8 @@ public struct Explanation: Sendable, Hashable {
     public fileprivate(set) var spoilt = 0
     /// Elements compared.
     public fileprivate(set) var elements = 0
+    /// Other outputs, right in every case, that the deviations would have made wrong: then the explanation takes code of its own for this output.
+    public fileprivate(set) var spoiltOutputs: [String] = []
 
     init(_ deviations: [Deviation]) { self.deviations = deviations }
 
@@ -71,11 +73,11 @@ public struct OperationDiagnosis: Sendable, Hashable {
     /// Sets of deviations that were tried.
     public let tried: Int
 
-    /// The deviations that alone explain every wrong output.
+    /// The deviations that explain every wrong output and leave the right ones right.
     public var commonExplanations: [[Deviation]] {
         guard let first = outputs.first else { return [] }
         return first.exact.map(\.deviations).filter { deviations in
-            outputs.allSatisfy { $0.exact.contains { $0.deviations == deviations } }
+            outputs.allSatisfy { $0.exact.contains { $0.deviations == deviations && $0.spoiltOutputs.isEmpty } }
         }
     }
 }
@@ -117,8 +119,11 @@ public struct Diagnoser: Sendable {
         var tried = 0
         func attempt(_ set: [Deviation], _ names: [String]) throws {
             tried += 1
-            for (name, explanation) in try explain(set, names, ordered, probes: 6) {
-                if explanation.isExact { exact[name, default: []].append(explanation) }
+            for (name, var explanation) in try explain(set, names, ordered, probes: 6) {
+                if explanation.isExact {
+                    explanation.spoiltOutputs = try spoiltOutputs(set, names, ordered)
+                    exact[name, default: []].append(explanation)
+                }
                 partial[name, default: []].append(explanation)
             }
         }
@@ -140,7 +145,9 @@ public struct Diagnoser: Sendable {
                     .map(\.element).prefix(closestLimit)
             return OutputDiagnosis(
                 name: name, wrongCases: wrong.count { wrongNames($0).contains(name) },
-                cases: compared.count { comparableNames($0).contains(name) }, exact: exact[name] ?? [],
+                cases: compared.count { comparableNames($0).contains(name) },
+                exact: (exact[name] ?? []).filter { $0.spoiltOutputs.isEmpty }
+                    + (exact[name] ?? []).filter { !$0.spoiltOutputs.isEmpty },
                 closest: Array(closest), patterns: WrongElements.patterns(of: name, in: wrong, nanRule))
         }
         return OperationDiagnosis(op: op, outputs: outputs, departure: departure(wrong), tried: tried)
@@ -158,12 +165,7 @@ public struct Diagnoser: Sendable {
                     || explanation.explained == explanation.wrong && explanation.spoilt == 0
             }
             if alive.isEmpty { break }
-            let predicted =
-                if let predictions, set.count == 1 {
-                    try predictions.outputs(of: one.goldenCase, under: set[0])
-                } else {
-                    try DeviationCatalog.outputs(of: one.goldenCase, under: set)
-                }
+            let predicted = try predictedOutputs(one.goldenCase, set)
             for name in alive {
                 guard let observed = one.outputs[name], let specified = one.goldenCase.outputs[name],
                     observed.type == specified.type, observed.shape == specified.shape
@@ -175,6 +177,35 @@ public struct Diagnoser: Sendable {
             }
         }
         return result
+    }
+
+    /// Outputs that are right in every case and would not be.
+    private func spoiltOutputs(_ set: [Deviation], _ wrong: [String], _ observations: [Observation]) throws -> [String]
+    {
+        var right: [String] = []
+        for one in observations {
+            for name in comparableNames(one) where !wrong.contains(name) && !right.contains(name) { right.append(name) }
+        }
+        guard !right.isEmpty else { return [] }
+        var spoilt: [String] = []
+        for one in observations where spoilt.count < right.count {
+            guard let predicted = try predictedOutputs(one.goldenCase, set) else { continue }
+            for name in right where !spoilt.contains(name) {
+                guard let guess = predicted[name], let specified = one.goldenCase.outputs[name],
+                    guess.bytes != specified.bytes,
+                    guess.type == specified.type, guess.shape == specified.shape
+                else { continue }
+                if (0..<specified.count).contains(where: { !nanRule.isEqual(guess, specified, $0) }) {
+                    spoilt.append(name)
+                }
+            }
+        }
+        return spoilt
+    }
+
+    private func predictedOutputs(_ goldenCase: GoldenCase, _ set: [Deviation]) throws -> TensorGroup? {
+        if let predictions, set.count == 1 { return try predictions.outputs(of: goldenCase, under: set[0]) }
+        return try DeviationCatalog.outputs(of: goldenCase, under: set)
     }
 
     private func size(_ observation: Observation) -> Int {

@@ -48,6 +48,11 @@ public struct DiagnosisReport: Sendable {
                         lines.append(
                             "      every bit of \(explanation.elements) elements; \(explanation.wrong) of them are not as specified"
                         )
+                        if !explanation.spoiltOutputs.isEmpty {
+                            let names = explanation.spoiltOutputs.map { "outputs/\($0)" }.joined(separator: ", ")
+                            lines.append(
+                                "      in code for this output alone: \(names) would be wrong too, and is right")
+                        }
                     }
                     if output.exact.count > 6 {
                         lines.append(
@@ -107,6 +112,7 @@ public struct DiagnosisReport: Sendable {
                     }), "exact": .bool(one.isExact), "wrong": .integer(Int64(one.wrong)),
                 "explained": .integer(Int64(one.explained)), "spoilt": .integer(Int64(one.spoilt)),
                 "elements": .integer(Int64(one.elements)),
+                "spoilt_outputs": .array(one.spoiltOutputs.map(JSONValue.string)),
             ])
         }
         return .object([
