@@ -62,6 +62,13 @@ public struct SkippedCase: Sendable, Hashable {
     public let file: String
     public let name: String
     public let op: String
+
+    public init(suite: String, file: String, name: String, op: String) {
+        self.suite = suite
+        self.file = file
+        self.name = name
+        self.op = op
+    }
 }
 
 extension Report {

@@ -99,6 +99,13 @@ struct ReportTests {
                         wantsPictures: report.needsPictures(options)))
             }
         }
+        let golden = try GoldenFile(reading: goldenPath("dot/sums.h5"))
+        report.append(
+            Judge.failed(
+                try golden.readCase(golden.caseNames[0]), suite: "dot", file: golden.path, options: JudgingOptions(),
+                verdict: .failed, "was ended by signal 11 <SIGSEGV>"))
+        report.append(
+            skipped: SkippedCase(suite: "dot", file: golden.path, name: golden.caseNames[1], op: "sum.lane16"))
         report.append(note: "a note: <b> & more")
         for verdict in Verdict.allCases where verdict != .inDistribution {
             #expect(report.count(verdict) > 0, "no \(verdict)")
