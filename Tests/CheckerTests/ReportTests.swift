@@ -142,9 +142,10 @@ struct ReportTests {
         let parser = XMLParser(data: Data(text.utf8))
         parser.delegate = found
         #expect(parser.parse(), "\(parser.parserError.map { "\($0)" } ?? "")")
-        #expect(found.counts["testcase"] == report.cases.count)
+        #expect(found.counts["testcase"] == report.cases.count + report.skipped.count)
+        #expect(found.counts["skipped"] == 1)
         #expect(found.counts["testsuite"] == Set(report.cases.map(\.file)).count + 1)
-        let errors = report.cases.count { $0.outputs.contains { $0.verdict == .malformed } }
+        let errors = report.cases.count { $0.outputs.contains { $0.verdict == .malformed || $0.verdict == .failed } }
         #expect(found.counts["error"] == errors && errors > 0)
         #expect(found.counts["failure"] == report.cases.count { !$0.conforms } - errors)
         #expect(found.attributes["testsuites"]?["failures"] == "\(found.counts["failure"] ?? -1)")
