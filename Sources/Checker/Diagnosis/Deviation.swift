@@ -71,6 +71,19 @@ package struct VariantFamily: Sendable, CustomStringConvertible {
     ///
     /// With no choice it gives the reference's bits.
     package let compute: (@Sendable (inout CaseReader, Choices) throws -> CaseResult)?
+    /// How many pairs are tried where each takes long; nil: all.
+    package let pairLimit: Int?
+
+    init(
+        name: String, operations: [String], deviations: [Deviation], pairLimit: Int? = nil,
+        compute: (@Sendable (inout CaseReader, Choices) throws -> CaseResult)?
+    ) {
+        self.name = name
+        self.operations = operations
+        self.deviations = deviations
+        self.pairLimit = pairLimit
+        self.compute = compute
+    }
 }
 
 /// Every deviation that is known.

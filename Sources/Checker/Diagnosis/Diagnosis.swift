@@ -130,10 +130,21 @@ public struct Diagnoser: Sendable {
         for deviation in deviations { try attempt([deviation], names) }
         let unexplained = names.filter { exact[$0] == nil }
         if triesPairs && !unexplained.isEmpty {
+            // Those that explain most by themselves first.
+            var weight: [Deviation: Int] = [:]
+            for name in unexplained {
+                for explanation in partial[name] ?? [] { weight[explanation.deviations[0], default: 0] += explanation.explained }
+            }
+            var pairs: [(set: [Deviation], weight: Int)] = []
             for (i, first) in deviations.enumerated() {
                 for second in deviations[(i + 1)...] where second.axis != first.axis {
-                    try attempt([first, second], unexplained)
+                    pairs.append(([first, second], weight[first, default: 0] + weight[second, default: 0]))
                 }
+            }
+            pairs = pairs.enumerated().sorted { ($1.element.weight, $0.offset) < ($0.element.weight, $1.offset) }
+                .map(\.element)
+            for pair in pairs.prefix(DeviationCatalog.family(of: op)?.pairLimit ?? pairs.count) {
+                try attempt(pair.set, unexplained)
             }
         }
         let outputs = names.map { name in

@@ -236,7 +236,7 @@ extension DeviationCatalog {
                 },
                 inputs("training.second-moments.forgotten", "forgets the second moments of earlier steps", ["T4"], "v.")
                 { $0.mapping { _ in 0 } },
-            ], compute: nil)
+            ], pairLimit: 200, compute: nil)
 
     // MARK: - Making them
 
