@@ -244,12 +244,21 @@ enum FileMutation: String, CaseIterable {
     private func write(_ golden: GoldenFile, to path: String) throws {
         let names = golden.caseNames
         let writer = try GoldenWriter(path: path, header: golden.header)
+        // A case in the middle that has something to damage.
+        var target = names.count / 2
+        for (place, name) in names.enumerated() where place >= names.count / 2 {
+            let one = try golden.readCase(name, groups: [.inputs, .outputs])
+            target = place
+            if one.inputs.tensors.first?.tensor.count ?? 0 > 1, one.outputs.tensors.first?.tensor.count ?? 0 > 1 {
+                break
+            }
+        }
         for (place, name) in names.enumerated() {
             var one = try golden.readCase(name, groups: [.inputs, .outputs])
             guard let output = one.outputs.tensors.first, let input = one.inputs.tensors.first else { continue }
             let rest = one.outputs.tensors.dropFirst()
             func replace(_ tensor: Tensor) { one.outputs = TensorGroup([NamedTensor(output.name, tensor)] + rest) }
-            if place == names.count / 2 {
+            if place == target {
                 switch self {
                 case .caseMissing: continue
                 case .outputMissing: one.outputs = TensorGroup(Array(rest))
