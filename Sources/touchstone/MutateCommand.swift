@@ -228,7 +228,8 @@ enum FileMutation: String, CaseIterable {
         var report = Report(subject: rawValue)
         do {
             try Judge.judge(
-                try GoldenFile(reading: candidate), against: golden, options: JudgingOptions(policy: .exact),
+                try GoldenFile(reading: candidate), against: golden,
+                options: JudgingOptions(policy: .exact, requiresAll: true),
                 into: &report)
         } catch let error as GoldenIOError {
             return "\(error)"
