@@ -1,3 +1,4 @@
+import ExactMath
 import GoldenIO
 import JSON
 import ModelSpec
@@ -105,7 +106,21 @@ private func dynamicCases(_ builder: CaseBuilder) -> [GoldenCase] {
             "rounded-product-\(fanIn)",
             "kappa, rms and sqrt(n) of full significands: another order of their product, or one rounding, gives another limit",
             kappa: kappa, .none, .straightThrough, int8: false, fanIn: fanIn, columns: 3
-        ) { $0.bf16s(fanIn * 3, exponents: 120...125) }
+        ) { random in
+            var weights: [UInt16] = []
+            for _ in 0..<64 {
+                weights = random.bf16s(fanIn * 3, exponents: 120...125)
+                // With kappa 1 and a fan-in of 1 the limit is the rms.
+                let rms =
+                    (try? Clamp.dynamicLimit(
+                        weights: weights.map { .init(bitPattern: $0) }, fanIn: 1, columns: fanIn * 3, kappa: 1,
+                        activation: .none)) ?? 0
+                let root = CorrectlyRounded.sqrt(Float(fanIn))
+                let limit = kappa * rms * root
+                if limit != kappa * root * rms, limit != Float(Double(kappa) * Double(rms) * Double(root)) { break }
+            }
+            return weights
+        }
     }
     add(
         "minus-zero-kappa", "kappa -0: the limit is +0", kappa: -0.0, .none, .straightThrough, int8: true, fanIn: 2,
