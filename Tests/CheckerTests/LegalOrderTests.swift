@@ -46,7 +46,7 @@ struct LegalOrderTests {
         var reordered = 0
         for one in cases where one.op == "dot.gemm" || one.op == "layer.linear" {
             // There most partial sums are below 2^-126: what another order flushes is as large as the results, and bits must judge (JudgingBounds).
-            guard one.recipe["dot"] == "paired-ftz", one.name != "subnormal-results-paired-ftz" else { continue }
+            guard one.recipe["dot"] == "paired-ftz", !one.name.contains("subnormal") else { continue }
             let answer = try #require(try one.answer(.flushing))
             for output in judged(answer, one).outputs {
                 #expect(

@@ -145,6 +145,13 @@ extension DeviationCatalog {
                         case "unrounded": contributions[rank] = sent[rank][index]
                         case "own-uncompressed" where rank == owner: contributions[rank] = sent[rank][index]
                         case "own-missing" where rank == owner: contributions[rank] = 0
+                        case "own-first":
+                            // The owner starts from what it has.
+                            contributions = [received[owner][index]]
+                            for other in 0..<ranks where other != owner { contributions.append(received[other][index]) }
+                        case "ring":
+                            // Around the ring, the owner's last.
+                            contributions = (1...ranks).map { received[(owner + $0) % ranks][index] }
                         default: break
                         }
                     }
@@ -152,7 +159,7 @@ extension DeviationCatalog {
                 }
             }
         }
-        for index in n..<8 * blocks { means[index] = 0 }
+        if choices.has("allreduce.padding.kept") == false { for index in n..<8 * blocks { means[index] = 0 } }
         switch choices.on("allreduce.random-reduced") {
         case "first-of-contributions": if isStochastic { randomReduced = Array(random[..<n]) }
         case "last-of-contributions": if isStochastic { randomReduced = Array(random[((ranks - 1) * n)...]) }
@@ -166,7 +173,12 @@ extension DeviationCatalog {
                 Choices(
                     names: choices.names.filter { !$0.hasPrefix("squinch.random.") }.union(["squinch.random.ignored"])))
         }
-        var reduced = second.encode(Array(means[..<n]), random: randomReduced)
+        let padded = choices.has("allreduce.padding.kept")
+        var reduced =
+            padded
+            ? second.encode(
+                means, random: isStochastic ? randomReduced + [UInt32](repeating: 0, count: 8 * blocks - n) : [])
+            : second.encode(Array(means[..<n]), random: randomReduced)
         var r = codec.decode(reduced, count: n)
         if choices.has("allreduce.second-leg.uncompressed") { r = Array(means[..<n]) }
         if ranks == 1 {
@@ -221,6 +233,8 @@ extension DeviationCatalog {
             [
                 "own-uncompressed": "adds the owner's contribution as it was before encoding",
                 "own-missing": "leaves the owner's own contribution out",
+                "own-first": "adds the owner's contribution first",
+                "ring": "adds the contributions around a ring, the owner's last",
                 "unrounded": "adds all contributions as they were before encoding or rounding",
                 "truncated": "cuts contributions to bf16 instead of rounding them",
             ])
@@ -239,6 +253,7 @@ extension DeviationCatalog {
                 "last-of-contributions": "rounds the mean's codes with the last rank's words",
             ])
         + alternatives("random", ["S8"], ["first-rank": "uses the first rank's random words for every rank"])
+        + alternatives("padding", ["S8"], ["kept": "encodes the decoded padding of the tail instead of +0"])
 
     /// Of Squinch's own deviations those that gradients show: not those of zero blocks, of ties and of boundaries between codes.
     private static let allReduceSquinch: [Deviation] = (squinchEncoding + squinchDecoding + squinchFeedback).filter {

@@ -41,6 +41,8 @@ extension DeviationCatalog {
             },
             .recipe(
                 "bf16.tininess.before", "judges smallness before rounding", ["B2"], key: "tininess", .string("before")),
+            .recipe(
+                "bf16.tininess.after", "judges smallness after rounding", ["B2"], key: "tininess", .string("after")),
         ]
 
     // MARK: By way of binary32

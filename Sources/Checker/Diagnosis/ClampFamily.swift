@@ -110,6 +110,8 @@ extension DeviationCatalog {
             }
         switch choices.on("clamp.product") {
         case "root-first": return kappa * (rms * fan)
+        case "kappa-last": return kappa * fan * rms
+        case "fp64": return SoftFloat32.convert(Double(kappa) * Double(rms) * Double(fan))
         case "inside-root": return kappa * root(squares(weights) * (1 / Float(count)) * Float(n))
         default: return kappa * rms * fan
         }
@@ -213,6 +215,7 @@ extension DeviationCatalog {
             }
             var value: Float = code == 0 ? 0 : code * step
             switch dequantised {
+            case "clamped": value = max(-limit, min(limit, value))
             case "not": value = x
             case "codes": value = code == 0 ? 0 : code
             case "product-first": value = code == 0 ? 0 : code * limit * (1 / 127)
@@ -313,6 +316,7 @@ extension DeviationCatalog {
             "product", ["C1"],
             [
                 "root-first": "multiplies rms and sqrt(n) first, kappa last",
+                "kappa-last": "multiplies kappa and sqrt(n) first, rms last", "fp64": "rounds the product once",
                 "inside-root": "multiplies by n inside the square root",
             ])
         + [
@@ -376,7 +380,7 @@ extension DeviationCatalog {
         + alternatives(
             "dequantised", ["C3"],
             [
-                "not": "gives the clamped values as dequantised",
+                "clamped": "clamps the dequantised values once more", "not": "gives the clamped values as dequantised",
                 "codes": "gives the codes as dequantised values",
                 "product-first": "dequantises as fl(q * L) * RNE32(1/127)",
                 "product-divided": "dequantises as fl(q * L) / 127", "ratio-first": "dequantises as fl(q / 127) * L",

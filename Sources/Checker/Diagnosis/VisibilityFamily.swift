@@ -37,7 +37,8 @@ extension DeviationCatalog {
         if let orientation, queries == keys {
             isByQuery = orientation == "exchanged" ? !isByQuery : orientation == "as-by-query"
         }
-        switch choices.on("visibility.window") {
+        let windowChoice = choices.on("visibility.window")
+        switch windowChoice {
         case "one-more": window = window.map { $0 + 1 }
         case "one-fewer": window = window.map { $0 - 1 }
         case "ignored": window = nil
@@ -63,7 +64,12 @@ extension DeviationCatalog {
                         (isExclusive ? start[token] < place : start[token] <= place)
                         && (isInclusive ? place <= limit[token] : place < limit[token])
                     if empty == "unrestricted" && start[token] == limit[token] { isVisible = true }
-                    if let window, position - j >= window { isVisible = false }
+                    if let window {
+                        let distance = windowChoice == "of-rows" ? i - j : position - j
+                        if windowChoice == "symmetric" ? abs(distance) >= window : distance >= window {
+                            isVisible = false
+                        }
+                    }
                     switch causal {
                     case "forced": if j > position { isVisible = false }
                     case "forced-by-row": if j > i { isVisible = false }
@@ -260,7 +266,8 @@ extension DeviationCatalog {
             "window", ["V2"],
             [
                 "ignored": "leaves the window out", "one-more": "lets a window see one key more",
-                "one-fewer": "lets a window see one key fewer",
+                "one-fewer": "lets a window see one key fewer", "symmetric": "cuts later keys by the window too",
+                "of-rows": "measures the window from the query's row, not from its position",
             ])
         + alternatives(
             "causal", ["V1"],

@@ -1,3 +1,4 @@
+import ExactMath
 import GoldenIO
 import ModelSpec
 
@@ -47,7 +48,47 @@ private func squinchReductions(_ builder: CaseBuilder) -> [GoldenCase] {
             }
         }
     }
+    for variant in SquinchVariant.allCases {
+        for ranks in [3, 5] {
+            let (n, name) = (61, "\(variant.rawValue)-cancelling-ranks-\(ranks)")
+            var random = builder.random(name)
+            var inputs: TensorGroup = [
+                NamedTensor("g", Tensor(cancelling(&random, ranks, n, by: 8, least: -1), shape: [ranks, n]))
+            ]
+            if variant == .stochastic15 {
+                inputs.append("random", Tensor(random.words(ranks * n), shape: [ranks, n]))
+                inputs.append("random_reduced", Tensor(random.words(n), shape: [n]))
+            }
+            cases.append(
+                builder.makeCase(
+                    name, "allreduce.squinch",
+                    why:
+                        "what is large cancels between two ranks: the order of ranks, scaling before the sum and a padding that is not +0 show in the codes",
+                    recipe: ["variant": .string(variant.rawValue), "nonfinite": "refuse", "feedback": .bool(false)],
+                    inputs: inputs))
+        }
+    }
     return cases
+}
+
+/// Gradients of `ranks` ranks, blocks of `block` elements alike: one rank has values of some units in the last place of x, 2^`least` and more, the others have x and -x in pairs.
+private func cancelling(_ random: inout CaseRandom, _ ranks: Int, _ n: Int, by block: Int, least: Int) -> [Float] {
+    var g = [Float](repeating: 0, count: ranks * n)
+    for start in stride(from: 0, to: n, by: block) {
+        let order = (0..<ranks).map { ($0 + start / block) % ranks }
+        let binade = random.integer(in: 115...125)
+        for index in start..<min(start + block, n) {
+            // All binary digits of bf16; small, of the last places of fp32.
+            g[order[0] * n + index] = SoftFloat32.convert(
+                bfloat16Bits: random.bf16(exponents: binade - 23 + least...binade - 20 + least))
+            for pair in stride(from: 1, to: ranks - 1, by: 2) {
+                let x = SoftFloat32.convert(bfloat16Bits: random.bf16(exponents: binade...binade + 1))
+                g[order[pair] * n + index] = x
+                g[order[pair + 1] * n + index] = -x
+            }
+        }
+    }
+    return g
 }
 
 private func plainReductions(_ builder: CaseBuilder) -> [GoldenCase] {
@@ -72,6 +113,30 @@ private func plainReductions(_ builder: CaseBuilder) -> [GoldenCase] {
                     name, op, why: "rank order from +0, then times RNE32(1/W): a tree, or a division, gives other bits",
                     inputs: [NamedTensor("g", Tensor(g, shape: [ranks, n]))]))
         }
+        let format = op.dropFirst("allreduce.".count)
+        for ranks in [3, 5] {
+            let name = "\(format)-cancelling-ranks-\(ranks)"
+            var random = builder.random(name)
+            cases.append(
+                builder.makeCase(
+                    name, op, why: "what is large cancels between two ranks: any other order of ranks gives other bits",
+                    inputs: [
+                        NamedTensor("g", Tensor(cancelling(&random, ranks, 64, by: 1, least: -1), shape: [ranks, 64]))
+                    ]))
+        }
+        // RNE32(1/7) is above 1/7 by almost half a unit: the product with it passes the tie that the quotient is.
+        let ranks = 7
+        var ties = [Float](repeating: 0, count: ranks * 40)
+        for index in 0..<40 {
+            let sum = ranks * (345 + 4 * index)
+            ties[index % ranks * 40 + index] = Float(sum & ~0xF)
+            ties[(index + 3) % ranks * 40 + index] = Float(sum & 0xF)
+        }
+        cases.append(
+            builder.makeCase(
+                "\(format)-ties-ranks-7", op,
+                why: "means that are ties between two bf16 numbers: a division by W rounds otherwise than RNE32(1/W)",
+                inputs: [NamedTensor("g", Tensor(ties, shape: [ranks, 40]))]))
     }
     return cases
 }

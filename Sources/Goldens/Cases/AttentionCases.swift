@@ -28,7 +28,8 @@ private func attentionCases(_ builder: CaseBuilder) -> [GoldenCase] {
     func add(
         _ name: String, _ why: String, _ sizes: Sizes, _ orientation: MaskOrientation, start: [Int32], limit: [Int32],
         offset: Int = 0, window: Int? = nil, scale: Float? = nil, dot: DotRecipe = .pairedFTZ, c: Float = 0x1p-7,
-        forms: [ZRegForm] = [.folded], backward: Bool = true, exponents: ClosedRange<Int> = 120...128,
+        forms: [ZRegForm] = [.folded], backward: Bool = true, forward: Bool = true,
+        exponents: ClosedRange<Int> = 120...128, aimed: AimedTensors? = nil,
         change: (inout [UInt16], inout [UInt16], inout [UInt16]) -> Void = { _, _, _ in }
     ) {
         var random = builder.random(name)
@@ -37,6 +38,7 @@ private func attentionCases(_ builder: CaseBuilder) -> [GoldenCase] {
         var key = random.bf16s(b * g * t * d, exponents: 120...128)
         var value = random.bf16s(b * g * t * d, exponents: 118...129)
         change(&query, &key, &value)
+        if let aimed { (query, key, value) = (aimed.query, aimed.key, aimed.value) }
         let tokens = orientation == .byQuery ? q : t
         let inputs: TensorGroup = [
             NamedTensor("q", Tensor(bf16: query, shape: [b, h, q, d])),
@@ -52,10 +54,14 @@ private func attentionCases(_ builder: CaseBuilder) -> [GoldenCase] {
         recipe["query_offset"] = .integer(Int64(offset))
         recipe["dot"] = .string(dot.rawValue)
         if let window { recipe["window"] = .integer(Int64(window)) }
-        cases.append(builder.makeCase("forward-\(name)", "attention.forward", why: why, recipe: recipe, inputs: inputs))
+        if forward {
+            cases.append(
+                builder.makeCase("forward-\(name)", "attention.forward", why: why, recipe: recipe, inputs: inputs))
+        }
         guard backward else { return }
         var withGradient = inputs
-        withGradient.append("do", Tensor(bf16: random.bf16s(b * h * q * d, exponents: 115...127), shape: [b, h, q, d]))
+        let gradient = aimed?.outputGradient ?? random.bf16s(b * h * q * d, exponents: 115...127)
+        withGradient.append("do", Tensor(bf16: gradient, shape: [b, h, q, d]))
         recipe.merge(JSONValue.entries("zreg_c", c)) { $1 }
         for form in forms {
             recipe["form"] = .string(form.rawValue)
@@ -173,7 +179,217 @@ private func attentionCases(_ builder: CaseBuilder) -> [GoldenCase] {
         "subnormal", "subnormal factors and products", Sizes(h: 1, g: 1, q: 4, t: 7, d: 4), .byQuery,
         start: full(1, 4, 7).start,
         limit: full(1, 4, 7).limit, exponents: 0...3)
+    aimedCases()
     return cases
+
+    func aimedCases() {
+        // Query 0 sees nothing, no query sees key 0: pairs on the place among the visible are others.
+        let cancelling = Sizes(h: 3, g: 1, q: 37, t: 37, d: 37)
+        var starts = [Int32](repeating: 1, count: 37)
+        starts[0] = 37
+        for dot in DotRecipe.allCases {
+            let name = "cancelling-\(dot.rawValue)"
+            add(
+                name,
+                "large pairs that cancel in every sum, over keys, queries, heads and dimensions: any other order, precision or pairing shows in bf16",
+                cancelling, .byQuery, start: starts, limit: [Int32](repeating: 37, count: 37), offset: 1, dot: dot,
+                forms: [.folded, .rowDot],
+                aimed: cancellingTensors(builder, name, cancelling, first: 1))
+        }
+        let tiled = Sizes(h: 4, g: 1, q: 29, t: 71, d: 21)
+        let (tiledStart, tiledLimit) = full(1, 29, 71)
+        add(
+            "cancelling-tiles", "large pairs of keys that cancel across tiles of 32 and 64; four heads of one group",
+            tiled, .byQuery, start: tiledStart, limit: tiledLimit,
+            aimed: cancellingTensors(builder, "cancelling-tiles", tiled, first: 0))
+
+        let ties = logitsOfTiedProbabilities(16)
+        let tied = Sizes(h: 1, g: 1, q: 16, t: 2, d: 3)
+        var tiedTensors = AimedTensors()
+        tiedTensors.query = ties.flatMap(bf16Parts)
+        tiedTensors.key = [0, 0, 0, 0x3F80, 0x3F80, 0x3F80]
+        tiedTensors.value = [0, 0, 0, 0x3F80, 0x4000, 0xC080]
+        tiedTensors.outputGradient = (0..<16).flatMap { [0x3F80, $0 % 2 == 0 ? 0x3F80 : 0xBF80, 0x4000] }
+        add(
+            "tied-probabilities",
+            "P on a tie between two bf16 numbers: a product with the reciprocal of the sum, or exp(s - Z), falls to the other side",
+            tied, .byQuery, start: full(1, 16, 2).start, limit: full(1, 16, 2).limit, scale: 1, dot: .chainIEEE,
+            aimed: tiedTensors)
+
+        let small = Sizes(h: 1, g: 1, q: 24, t: 37, d: 4)
+        var random = builder.random("small-z")
+        var smallTensors = AimedTensors()
+        var slopes = random.bf16s(36, exponents: 127...127).map { $0 & 0x7FFF } + [0]
+        slopes[0] = 0x3F80
+        var smallStarts: [Int32] = []
+        for i in 0..<24 {
+            let start = i % 2 == 0 ? 2 * (i % 4) + 1 : 0
+            let slope = random.bf16(exponents: 128...128) & 0x7FFF | 0x8040
+            let sum = slopes[start...].reduce(Float(0)) {
+                $0
+                    + CorrectlyRounded.exp(
+                        SoftFloat32.convert(bfloat16Bits: slope) * SoftFloat32.convert(bfloat16Bits: $1))
+            }
+            smallTensors.query += bf16Parts(-CorrectlyRounded.log(sum) + Float(2 * i - 23) * 0x1p-14) + [slope]
+            smallStarts.append(Int32(start))
+        }
+        smallTensors.key = slopes.flatMap { [0x3F80, 0x3F80, 0x3F80, $0] }
+        smallTensors.value = random.bf16s(37 * 4, exponents: 118...129)
+        smallTensors.outputGradient = (0..<24).flatMap { row in
+            row % 4 != 3 ? [UInt16](repeating: 0, count: 4) : random.bf16s(4, exponents: 100...104)
+        }
+        add(
+            "small-z",
+            "Z near 0, where the maximum and the logarithm cancel, and no other gradient: dS shows the last bits of both",
+            small, .byQuery, start: smallStarts, limit: full(1, 24, 37).limit, scale: 1, forms: [.folded, .unfolded],
+            aimed: smallTensors)
+
+        let tiny = Sizes(h: 2, g: 1, q: 5, t: 9, d: 6)
+        for dot in DotRecipe.allCases {
+            func tensors(
+                _ name: String, q: ClosedRange<Int>, k: ClosedRange<Int>, v: ClosedRange<Int>, d: ClosedRange<Int>
+            )
+                -> AimedTensors
+            {
+                var random = builder.random("\(name)-\(dot.rawValue)")
+                var tensors = AimedTensors()
+                tensors.query = random.bf16s(2 * 5 * 6, exponents: q)
+                tensors.key = random.bf16s(9 * 6, exponents: k)
+                tensors.value = random.bf16s(9 * 6, exponents: v)
+                tensors.outputGradient = random.bf16s(2 * 5 * 6, exponents: d)
+                return tensors
+            }
+            add(
+                "subnormal-queries-\(dot.rawValue)", "subnormal queries under a scale that makes logits of them", tiny,
+                .byQuery, start: fewStart, limit: fewLimit, scale: 0x1p116, dot: dot,
+                aimed: tensors("subnormal-queries", q: 0...3, k: 133...136, v: 118...126, d: 118...122))
+            add(
+                "subnormal-values-\(dot.rawValue)", "subnormal values, and outputs below 2^-126", tiny, .byQuery,
+                start: fewStart, limit: fewLimit, dot: dot, c: 0, forms: ZRegForm.allCases,
+                aimed: tensors("subnormal-values", q: 124...127, k: 124...127, v: 0...3, d: 133...136))
+            add(
+                "subnormal-gradients-\(dot.rawValue)", "subnormal gradients of the output, and dS below 2^-126", tiny,
+                .byQuery, start: fewStart, limit: fewLimit, dot: dot, c: 0, forward: false,
+                aimed: tensors("subnormal-gradients", q: 124...127, k: 124...127, v: 124...127, d: 0...3))
+        }
+    }
+}
+
+/// Tensors of an attention that are made for one purpose.
+private struct AimedTensors {
+    var query: [UInt16] = []
+    var key: [UInt16] = []
+    var value: [UInt16] = []
+    var outputGradient: [UInt16] = []
+}
+
+/// Tensors of one batch entry and one group of heads in which large terms cancel in pairs, exactly, in every sum.
+///
+/// Two keys of a pair have the same logits and the same dP, so the same P and dS: what stands in k, and in v, with opposite signs in dimensions that
+/// queries, or dO, leave out cancels in dq, and in o. So do two queries of a pair in dk and dv. Some dimensions of q, and of dO, cancel in pairs within
+/// the scores and dP. Keys before `first` and the last one are in no pair, nor is query 0.
+private func cancellingTensors(_ builder: CaseBuilder, _ name: String, _ sizes: Sizes, first: Int) -> AimedTensors {
+    var random = builder.random("\(name)-tensors")
+    let (d, t, rows) = (sizes.d, sizes.t, sizes.h * sizes.q)
+    var tensors = AimedTensors()
+    func opposite(_ x: UInt16) -> UInt16 { x ^ 0x8000 }
+
+    // Partners: -1 for none, the second of a pair names the first.
+    func partners(_ count: Int, _ isFree: (Int) -> Bool, single: Int) -> (order: [Int], partner: [Int]) {
+        let free = permutation(&random, count).filter(isFree)
+        var partner = [Int](repeating: -1, count: count)
+        let paired = free.dropFirst(single)
+        for place in stride(from: paired.startIndex, to: paired.endIndex - 1, by: 2) {
+            partner[paired[place + 1]] = paired[place]
+            partner[paired[place]] = paired[place]
+        }
+        // Firsts before seconds.
+        let order = (0..<count).sorted { a, b in
+            let (second, other) = (partner[a] >= 0 && partner[a] != a, partner[b] >= 0 && partner[b] != b)
+            return second == other ? a < b : !second
+        }
+        return (order, partner)
+    }
+    let keys = partners(t, { $0 >= max(1, first) && $0 < t - 1 }, single: 4)
+    let queries = partners(rows, { $0 % sizes.q != 0 }, single: 5)
+
+    /// Dimensions by what they do: pairs within a dot product, what remains of it, and where one factor is 0.
+    struct Roles {
+        var pairs: [(Int, Int)] = []
+        var rest: [Int] = []
+        var ofKeys: [Int] = []
+        var ofQueries: [Int] = []
+    }
+    func roles() -> Roles {
+        var order = permutation(&random, d)[...]
+        var roles = Roles()
+        let pairs = d >= 30 ? 5 : 3
+        for _ in 0..<pairs { roles.pairs.append((order.removeFirst(), order.removeFirst())) }
+        for _ in 0..<3 { roles.rest.append(order.removeFirst()) }
+        roles.ofKeys = Array(order.prefix(order.count / 2))
+        roles.ofQueries = Array(order.dropFirst(order.count / 2))
+        return roles
+    }
+    /// A row of keys (k or v): of its pair's first the same, with opposite signs where only keys stand.
+    func makeKeys(_ roles: Roles, pairs: ClosedRange<Int>, rest: ClosedRange<Int>, constant: Bool) -> [UInt16] {
+        var all = [UInt16](repeating: 0, count: t * d)
+        for j in keys.order {
+            let partner = keys.partner[j]
+            if partner >= 0 && partner != j {
+                for c in 0..<d { all[j * d + c] = all[partner * d + c] }
+                for c in roles.ofKeys { all[j * d + c] = opposite(all[j * d + c]) }
+                continue
+            }
+            for (a, b) in roles.pairs {
+                all[j * d + a] = random.bf16(exponents: pairs)
+                all[j * d + b] = all[j * d + a]
+            }
+            for c in roles.rest { all[j * d + c] = random.bf16(exponents: rest) }
+            if constant { all[j * d + roles.rest[0]] = 0x3F80 }
+            for (place, c) in roles.ofKeys.enumerated() {
+                all[j * d + c] = random.bf16(exponents: partner == j ? 134...137 : 124 - place...126 - place)
+            }
+        }
+        return all
+    }
+    func makeQueries(_ roles: Roles, pairs: ClosedRange<Int>, rest: ClosedRange<Int>, constant: Bool) -> [UInt16] {
+        var all = [UInt16](repeating: 0, count: rows * d)
+        for i in queries.order {
+            let partner = queries.partner[i]
+            if partner >= 0 && partner != i {
+                for c in 0..<d { all[i * d + c] = all[partner * d + c] }
+                for c in roles.ofQueries { all[i * d + c] = opposite(all[i * d + c]) }
+                continue
+            }
+            for (a, b) in roles.pairs {
+                all[i * d + a] = random.bf16(exponents: pairs)
+                all[i * d + b] = opposite(all[i * d + a])
+            }
+            for c in roles.rest { all[i * d + c] = random.bf16(exponents: rest) }
+            // dP is nearly the same for every key.
+            if constant { all[i * d + roles.rest[0]] = random.bf16(exponents: 134...135) }
+            for (place, c) in roles.ofQueries.enumerated() {
+                all[i * d + c] = random.bf16(exponents: partner == i ? 134...137 : 124 - place...126 - place)
+            }
+        }
+        return all
+    }
+    let (scores, gradients) = (roles(), roles())
+    tensors.key = makeKeys(scores, pairs: 130...131, rest: 127...129, constant: false)
+    tensors.query = makeQueries(scores, pairs: 131...133, rest: 127...128, constant: false)
+    tensors.value = makeKeys(gradients, pairs: 128...130, rest: 124...126, constant: true)
+    tensors.outputGradient = makeQueries(gradients, pairs: 130...132, rest: 123...125, constant: true)
+    // One query of dP without cancellation, alone in one dimension of dk: there the bounds say something, so that they judge and not the bits (Q3).
+    if let plain = (0..<rows).first(where: { queries.partner[$0] < 0 && $0 % sizes.q != 0 }) {
+        for (a, b) in gradients.pairs {
+            tensors.outputGradient[plain * d + a] = 0
+            tensors.outputGradient[plain * d + b] = 0
+        }
+        tensors.outputGradient[plain * d + gradients.rest[0]] = 0
+        let dimension = scores.ofQueries[0]
+        for i in 0..<rows { tensors.query[i * d + dimension] = i == plain ? 0x3F80 : 0 }
+    }
+    return tensors
 }
 
 private func rowCases(_ builder: CaseBuilder) -> [GoldenCase] {

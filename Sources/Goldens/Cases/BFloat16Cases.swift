@@ -154,6 +154,26 @@ private func underflowPairs(_ random: CaseRandom, count: Int, quotient: Bool) ->
         pairs: pairs)
 }
 
+/// Products of every two significands just below 2^-126 that round up to it with 8 bits.
+private func productsRoundingToNormal() -> PairSet {
+    var pairs: [(UInt16, UInt16)] = []
+    for a in 128..<256 {
+        for b in 128..<256 where (32_705..<32_768).contains(a * b) {
+            let exponent = 1 + (a + b) % 126
+            pairs.append(
+                (
+                    pattern(negative: a % 2 == 1, exponent: exponent, significand: a - 128),
+                    pattern(negative: false, exponent: 127 - exponent, significand: b - 128)
+                ))
+        }
+    }
+    return PairSet(
+        name: "product-rounding-to-normal",
+        why:
+            "products below 2^-126 that round up to it: small before rounding, not after, which the underflow flag tells",
+        pairs: pairs)
+}
+
 private func randomPairs(_ random: CaseRandom, count: Int) -> PairSet {
     var random = random
     return PairSet(
@@ -242,6 +262,12 @@ private func arithmeticCases(_ builder: CaseBuilder) -> [GoldenCase] {
             // A case costs kilobytes of its own: outside the default mode the quick tier has the sets as one.
             let judged = rounding == "rne" || tier != .quick ? sets : [joined(sets)]
             for set in judged { cases.append(pairCase(builder, op, set, rounding: rounding)) }
+            if op == "bf16.mul" && rounding == "rne" {
+                for tininess in ["after", "before"] {
+                    cases.append(
+                        pairCase(builder, op, productsRoundingToNormal(), rounding: rounding, tininess: tininess))
+                }
+            }
             if ends && (rounding == "rne" || rounding == "rup" || tier != .quick) {
                 cases.append(
                     pairCase(

@@ -1,3 +1,4 @@
+import ExactMath
 import GoldenIO
 import JSON
 import ModelSpec
@@ -100,6 +101,27 @@ private func dynamicCases(_ builder: CaseBuilder) -> [GoldenCase] {
         "rounded-mean", "a mean, a root and a product that all round: kappa last, or a division, gives another limit",
         kappa: 2.7, .none, .inward, int8: true, fanIn: 5, columns: 3
     ) { _ in [UInt16](repeating: 0x3FE5, count: 15) }
+    for (kappa, fanIn) in [(2.7, 7), (3.3, 11), (1.9, 13), (5.7, 19)] as [(Float, Int)] {
+        add(
+            "rounded-product-\(fanIn)",
+            "kappa, rms and sqrt(n) of full significands: another order of their product, or one rounding, gives another limit",
+            kappa: kappa, .none, .straightThrough, int8: false, fanIn: fanIn, columns: 3
+        ) { random in
+            var weights: [UInt16] = []
+            for _ in 0..<64 {
+                weights = random.bf16s(fanIn * 3, exponents: 120...125)
+                // With kappa 1 and a fan-in of 1 the limit is the rms.
+                let rms =
+                    (try? Clamp.dynamicLimit(
+                        weights: weights.map { .init(bitPattern: $0) }, fanIn: 1, columns: fanIn * 3, kappa: 1,
+                        activation: .none)) ?? 0
+                let root = CorrectlyRounded.sqrt(Float(fanIn))
+                let limit = kappa * rms * root
+                if limit != kappa * root * rms, limit != Float(Double(kappa) * Double(rms) * Double(root)) { break }
+            }
+            return weights
+        }
+    }
     add(
         "minus-zero-kappa", "kappa -0: the limit is +0", kappa: -0.0, .none, .straightThrough, int8: true, fanIn: 2,
         columns: 8
@@ -152,6 +174,12 @@ private func staticCases(_ builder: CaseBuilder) -> [GoldenCase] {
         int8: true
     ) {
         aroundLimit(13, &$0, columns: 8)
+    }
+    add(
+        "code-127-above", "127 times the rounded step is above the limit: the dequantised value stays there",
+        limit: 1.9843811, .none, int8: true
+    ) {
+        aroundLimit(1.9843811, &$0, columns: 8)
     }
     add("minus-zero", "a limit of -0 is +0", limit: -0.0, .relu2, int8: false) { $0.floats(16, exponents: 110...127) }
     add("collapse", "a limit far above the values: every code is 0 (C5)", limit: 1000, .none, int8: true) {

@@ -1,3 +1,4 @@
+import ExactMath
 import GoldenIO
 import JSON
 import ModelSpec
@@ -52,12 +53,50 @@ private func normCases(_ builder: CaseBuilder) -> [GoldenCase] {
             0x7F00, 0x3F80, 0xFF00, 0x0001, 0x8001, 0x0080, 0x7F80, 0x3F80, 0, 0x7F81, 0x3F80, 0, 0x1F00, 0x1F80,
             0x9F80,
         ])
+    let tied = tiedNorms(builder)
+    add(
+        "ties", "y on a tie between two bf16 numbers: x (r g) rounds to the other one of it than (x r) g", n: 8, c: 8,
+        x: tied.x, gain: tied.gain)
     return cases
+}
+
+/// Eight rows of eight, each with an element in a column of its own that rounds to other bf16 numbers as (x r) g and as x (r g).
+private func tiedNorms(_ builder: CaseBuilder) -> (x: [UInt16], gain: [UInt16]) {
+    var random = builder.random("norm-ties")
+    var x: [UInt16] = []
+    var gain = [UInt16](repeating: 0x3F80, count: 8)
+    var free = Array(0..<8)
+    // One of some 2^17 pairs of an element and a gain is such.
+    while !free.isEmpty {
+        let candidate = random.bf16s(8, exponents: 126...127)
+        // Squares of such values have 16 bits within 2^-16: the sum is exact in any order, and so is an eighth of it.
+        let squares = candidate.reduce(Float(0)) {
+            let value = SoftFloat32.convert(bfloat16Bits: $1)
+            return $0 + value * value
+        }
+        let r = CorrectlyRounded.rsqrt(squares * 0.125 + 0x1p-20)
+        search: for (place, column) in free.enumerated() {
+            let value = SoftFloat32.convert(bfloat16Bits: candidate[column])
+            for bits in 0x3F80...0x3FFF as ClosedRange<UInt16> {
+                let g = SoftFloat32.convert(bfloat16Bits: bits)
+                if SoftFloat32.roundToBFloat16(value * r * g) != SoftFloat32.roundToBFloat16(value * (r * g)) {
+                    x += candidate
+                    gain[column] = bits
+                    free.remove(at: place)
+                    break search
+                }
+            }
+        }
+    }
+    return (x, gain)
 }
 
 private func ropeCases(_ builder: CaseBuilder) -> [GoldenCase] {
     var cases: [GoldenCase] = []
-    func add(_ name: String, _ why: String, base: Float, heads: Int, d: Int, positions: [Int32]) {
+    func add(
+        _ name: String, _ why: String, base: Float, heads: Int, d: Int, positions: [Int32],
+        aimed: (x: [UInt16], dy: [UInt16])? = nil
+    ) {
         var random = builder.random("rope-\(name)")
         let shape = [positions.count, heads, d]
         let count = positions.count * heads * d
@@ -65,9 +104,10 @@ private func ropeCases(_ builder: CaseBuilder) -> [GoldenCase] {
             builder.makeCase(
                 "rope-\(name)", "layer.rope", why: why, recipe: JSONValue.entries("base", base),
                 inputs: [
-                    NamedTensor("x", Tensor(bf16: random.bf16s(count, exponents: 118...129), shape: shape)),
+                    NamedTensor("x", Tensor(bf16: aimed?.x ?? random.bf16s(count, exponents: 118...129), shape: shape)),
                     NamedTensor("position", Tensor(positions, shape: [positions.count])),
-                    NamedTensor("dy", Tensor(bf16: random.bf16s(count, exponents: 118...129), shape: shape)),
+                    NamedTensor(
+                        "dy", Tensor(bf16: aimed?.dy ?? random.bf16s(count, exponents: 118...129), shape: shape)),
                 ]))
     }
     add(
@@ -82,7 +122,36 @@ private func ropeCases(_ builder: CaseBuilder) -> [GoldenCase] {
         "base-1", "base 1: every pair turns by the position", base: 1, heads: 1, d: 4,
         positions: [0, 1, 2, 3, 22, 355, 103_993])
     add("dimension-2", "one pair", base: 10000, heads: 3, d: 2, positions: [7, 5, 5])
+    add(
+        "far-frequencies", "far positions of many frequencies: one unit in the last place of one turns by radians",
+        base: 500_000, heads: 1, d: 26, positions: [1 << 16, (1 << 24) + 3, (1 << 29) - 1])
+    let positions: [Int32] = (1...24).map { $0 } + [100, 1001, 65_537]
+    let heads = 3
+    var (x, dy): ([UInt16], [UInt16]) = ([], [])
+    for position in positions {
+        let pairs = cancellingPairs(
+            cosine: CorrectlyRounded.cos(Double(position)), sine: CorrectlyRounded.sin(Double(position)), heads)
+        x += pairs.flatMap { [$0.0, $0.1] }
+        // The gradient turns the other way.
+        dy += pairs.flatMap { [$0.0, $0.1 ^ 0x8000] }
+    }
+    add(
+        "cancelling", "products that cancel but for 15 bits: which of the two is fused shows in bf16", base: 10000,
+        heads: heads, d: 2, positions: positions, aimed: (x, dy))
     return cases
+}
+
+/// The pairs (a, b) of bf16 for which a cosine - b sine is nearest to 0 beside its terms.
+private func cancellingPairs(cosine: Float, sine: Float, _ count: Int) -> [(UInt16, UInt16)] {
+    var all: [(pair: (UInt16, UInt16), size: Double)] = []
+    for a in 0x3F80...0x3FFF as ClosedRange<UInt16> {
+        let value = SoftFloat32.convert(bfloat16Bits: a)
+        let b = SoftFloat32.roundToBFloat16(value * cosine / sine)
+        let rest =
+            Double(value) * Double(cosine) - Double(SoftFloat32.convert(bfloat16Bits: b)) * Double(sine)
+        all.append(((a, b), rest.magnitude / Double(value * cosine).magnitude))
+    }
+    return all.sorted { $0.size < $1.size }.prefix(count).map(\.pair)
 }
 
 private func elementwiseCases(_ builder: CaseBuilder) -> [GoldenCase] {
@@ -151,6 +220,29 @@ private func linearCases(_ builder: CaseBuilder) -> [GoldenCase] {
                     ]))
         }
     }
+    for (name, why, x, w, dy) in [
+        (
+            "subnormal-inputs", "subnormal inputs, and sums below 2^-126: y and dw of the two recipes differ", 0...3,
+            122...128, 122...128
+        ),
+        (
+            "subnormal-gradients", "subnormal gradients: dx and dw of the two recipes differ", 122...128, 122...128,
+            0...3
+        ),
+    ] as [(String, String, ClosedRange<Int>, ClosedRange<Int>, ClosedRange<Int>)] {
+        for recipe in DotRecipe.allCases {
+            var random = builder.random("linear-\(name)")
+            cases.append(
+                builder.makeCase(
+                    "linear-\(name)-\(recipe.rawValue)", "layer.linear", why: why,
+                    recipe: boundConstants(n: 11).merging(["dot": .string(recipe.rawValue)]) { $1 },
+                    inputs: [
+                        NamedTensor("x", Tensor(bf16: random.bf16s(2 * 3 * 7, exponents: x), shape: [2, 3, 7])),
+                        NamedTensor("w", Tensor(bf16: random.bf16s(7 * 11, exponents: w), shape: [7, 11])),
+                        NamedTensor("dy", Tensor(bf16: random.bf16s(2 * 3 * 11, exponents: dy), shape: [2, 3, 11])),
+                    ]))
+        }
+    }
     return cases
 }
 
@@ -195,10 +287,34 @@ private func lossCases(_ builder: CaseBuilder) -> [GoldenCase] {
     hard(
         "many-rows", "more than 4096 rows: their losses are summed by blocks (R2)", n: manyRows, v: 2,
         logits: random.floats(manyRows * 2, exponents: 122...128), targets: (0..<manyRows).map { Int32($0 % 3) - 1 })
+    var aimed = builder.random("losses-aimed")
+    for count in [3, 5, 7, 35] {
+        let (rows, width) = (count + count / 3, 11)
+        hard(
+            "count-\(count)",
+            "a mean over \(count) rows, no power of two: a division gives other bits than RNE32(1/count)",
+            n: rows, v: width, logits: aimed.floats(rows * width, exponents: 120...129),
+            targets: (0..<rows).map { $0 < count ? Int32(aimed.index(below: width)) : -1 })
+    }
+    hard(
+        "small-z", "Z near 0, where the maximum and the logarithm cancel: it shows the last bits of both", n: 12, v: 67,
+        logits: (0..<12).flatMap { logitsOfSmallZ(&aimed, 67, z: Float($0 - 5) * 0x1p-18) },
+        targets: (0..<12).map { Int32(5 * $0) })
+    hard(
+        "tied-probabilities", "P on a tie between two bf16 numbers, the mean over 16 rows exact", n: 16, v: 2, c: 0,
+        logits: logitsOfTiedProbabilities(16).flatMap { [0, $0] }, targets: [Int32](repeating: 0, count: 16))
+    // dZ is nearly -1: P + dZ P cancels.
+    let cancelled = aimed.floats(67, exponents: 118...127)
+    let z = logSumExp(cancelled)
+    hard(
+        "cancelled-zreg", "dZ close to -1: P + dZ P cancels, and a fused multiply-add shows in bf16", n: 1, v: 67,
+        c: -0.5 / z * (1 - 0x1p-14), logits: cancelled, targets: [5])
 
-    func soft(_ name: String, _ why: String, n: Int, v: Int, k: Int, c: Float = 0x1p-8, ids: [UInt32], weights: [Float])
-    {
-        let logits = random.floats(n * v, exponents: 120...129)
+    func soft(
+        _ name: String, _ why: String, n: Int, v: Int, k: Int, c: Float = 0x1p-8, ids: [UInt32], weights: [Float],
+        logits given: [Float]? = nil
+    ) {
+        let logits = given ?? random.floats(n * v, exponents: 120...129)
         cases.append(
             builder.makeCase(
                 "sparseCrossEntropy-\(name)", "layer.sparseCrossEntropy", why: why, recipe: recipe(c, logits, v),
@@ -224,7 +340,45 @@ private func lossCases(_ builder: CaseBuilder) -> [GoldenCase] {
     soft(
         "zero-weights", "weights of zero: a target all the same, of loss 0", n: 2, v: 4, k: 2, c: 0, ids: [0, 1, 2, 3],
         weights: [0, 0, 0, -0.0])
+    do {
+        let (n, v, k) = (7, 67, 150)
+        var (ids, weights, logits): ([UInt32], [Float], [Float]) = ([], [], [])
+        for row in 0..<n {
+            let order = permutation(&aimed, k)
+            let drawn = aimed.floats(k, exponents: 120...126).map(\.magnitude)
+            ids += order.map { UInt32($0 % v) }
+            weights += drawn
+            var shares = [Float](repeating: 0, count: v)
+            for (place, weight) in zip(order, drawn) { shares[place % v] += weight }
+            let total = drawn.reduce(0, +)
+            // Rows whose Z is above and below 0.
+            logits += shares.map {
+                CorrectlyRounded.log($0 / total) + Float(row - 3) + aimed.float(exponents: 110...113)
+            }
+        }
+        soft(
+            "matched",
+            "P is what the weights ask for but for a few of its last bits: each token's weights, in several slots, cancel it, slot by slot",
+            n: n, v: v, k: k, c: 0x1p-18, ids: ids, weights: weights, logits: logits)
+    }
+    for count in [3, 5, 7, 35] {
+        let (rows, width, slots) = (count + count / 3, 6, 4)
+        soft(
+            "count-\(count)", "a mean over \(count) rows, no power of two", n: rows, v: width, k: slots,
+            ids: (0..<rows * slots).map { $0 / slots < count ? UInt32(aimed.index(below: width)) : .max },
+            weights: aimed.floats(rows * slots, exponents: 120...127).map(\.magnitude),
+            logits: aimed.floats(rows * width, exponents: 120...129))
+    }
+    soft(
+        "cancelled-zreg", "dZ close to -1 and weights of sum 1: the term cancels P, and a fused multiply-add shows",
+        n: 1, v: 67, k: 3, c: -0.5 / z * (1 - 0x1p-14), ids: [3, 9, 3], weights: [0.5, 0.25, 0.25], logits: cancelled)
     return cases
+}
+
+/// About log(sum exp(x)).
+private func logSumExp(_ x: [Float]) -> Float {
+    let maximum = x.max() ?? 0
+    return maximum + CorrectlyRounded.log(x.reduce(0) { $0 + CorrectlyRounded.exp($1 - maximum) })
 }
 
 private func optimizerCases(_ builder: CaseBuilder) -> [GoldenCase] {
@@ -273,6 +427,10 @@ private func optimizerCases(_ builder: CaseBuilder) -> [GoldenCase] {
     add(
         "beta-edges", "beta1 0, beta2 one unit below 1: a correction of 2^24", n: 17, step: 1, beta1: 0,
         beta2: Float(1).nextDown)
+    add(
+        "rate",
+        "a learning rate of full significand: its product with the update is rounded with the subtraction alone",
+        n: 53, step: 5, rate: 0.001)
     add("tiny", "squares of the gradients underflow", n: 17, step: 4, gradient: 40...70)
     add(
         "long", "more than 4096 elements: the norm goes by blocks (R2)", n: builder.tier.pick(4099, 9001, 20_011),

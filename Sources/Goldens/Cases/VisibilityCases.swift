@@ -152,6 +152,11 @@ private func denseCases(_ builder: CaseBuilder) -> [GoldenCase] {
         "nothing-visible", "rows and columns that see nothing, in every way to say so", .byQuery, queries: 5, keys: 6,
         start: [0, 3, 6, 0, 2], limit: [0, 3, 6, 6, 3])
     add("no-keys", "queries without keys", .byQuery, queries: 3, keys: 0, start: [0, 0, 0], limit: [0, 0, 0])
+    add(
+        "window-after-cache",
+        "a window after a cache: it cuts earlier keys by the query's position, not its row, and no later ones", .byKey,
+        queries: 9, keys: 15, offset: 5, window: 4, start: [Int32](repeating: 0, count: 15),
+        limit: [Int32](repeating: 14, count: 15))
     var random = builder.random("dense")
     for orientation in MaskOrientation.allCases {
         let (batch, queries, keys, offset) = builder.tier.pick((3, 13, 17, 5), (3, 61, 67, 19), (4, 257, 263, 31))
