@@ -42,7 +42,8 @@ struct DiagnosisCommandTests {
         }
         #expect(named.output.contains("NAMED: the bits of 3 of 3 wrong outputs are reproduced, in 3 of 3 operations"))
         let order = try await Program.run(["diagnose", "--library", library, "--probe-order", "40"])
-        #expect(order.exitCode == 0 && order.output.contains("the order is that of dot.order.blocks-16"), "\(order.output)")
+        #expect(
+            order.exitCode == 0 && order.output.contains("the order is that of dot.order.blocks-16"), "\(order.output)")
         let json = try await Program.run(["diagnose", "--library", library, "--format", "json", "--suite", "dot"])
         guard case .object(let object) = try JSONValue(text: json.output) else {
             Issue.record("no object")
@@ -93,7 +94,8 @@ struct DiagnosisCommandTests {
         }
         let same = try await compare("engine.h5", "reference.h5")
         #expect(
-            same.exitCode == 0 && same.output.contains("NO DIFFERENCE in 143 of the step's 143 tensors"), "\(same.output)")
+            same.exitCode == 0 && same.output.contains("NO DIFFERENCE in 143 of the step's 143 tensors"),
+            "\(same.output)")
         #expect(try await compare("engine.jsonl", "reference.jsonl").exitCode == 0)
         let logs = try await compare("engine.jsonl", "other.jsonl")
         #expect(logs.exitCode == 1 && logs.output.contains("the runs part in step 1"), "\(logs.output)")

@@ -133,7 +133,9 @@ public struct Diagnoser: Sendable {
             // Those that explain most by themselves first.
             var weight: [Deviation: Int] = [:]
             for name in unexplained {
-                for explanation in partial[name] ?? [] { weight[explanation.deviations[0], default: 0] += explanation.explained }
+                for explanation in partial[name] ?? [] {
+                    weight[explanation.deviations[0], default: 0] += explanation.explained
+                }
             }
             var pairs: [(set: [Deviation], weight: Int)] = []
             for (i, first) in deviations.enumerated() {
