@@ -25,7 +25,7 @@ public struct JudgingOptions: Sendable {
     }
 
     func policy(for op: String, _ output: String) -> AppliedPolicy {
-        if let rule = rules.last(where: { $0.applies(to: op, output) }) {
+        if let rule = rules.last(where: { $0.names(op, output: output) }) {
             return AppliedPolicy(policy: rule.policy, isAskedFor: true)
         }
         return AppliedPolicy(policy: Policy.standard(for: op), isAskedFor: false)

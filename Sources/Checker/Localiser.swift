@@ -98,12 +98,49 @@ public struct StepTrace: Sendable {
 
 /// Walks one or two traces of a step to the operation that went another way.
 public struct Localiser: Sendable {
-    /// Names of all tensors of the step in execution order.
-    let order: [String]
+    /// What a step of a configuration produces.
+    public struct Expected: Sendable, Hashable {
+        public let name: String
+        public let type: ElementType
+        public let shape: [Int]
+
+        public init(_ name: String, _ type: ElementType, _ shape: [Int]) {
+            (self.name, self.type, self.shape) = (name, type, shape)
+        }
+    }
+
+    /// All tensors of the step in execution order.
+    let order: [Expected]
     /// Elements that are recomputed of a tensor.
     public var samples = 64
 
-    public init(order: [String]) { self.order = order }
+    public init(order: [Expected]) { self.order = order }
+
+    /// Rules read a step's tensors by index, so none may have another shape than its operation makes.
+    private func requireShapes(_ trace: StepTrace) throws(JudgingError) {
+        for expected in order {
+            guard let tensor = trace.tensor(expected.name) else { continue }
+            guard tensor.type == expected.type, tensor.shape == expected.shape else {
+                throw JudgingError.nothingToJudge(
+                    "\(trace.name), case '\(trace.goldenCase.name)': \(expected.name) is \(tensor.type.rawValue) \(tensor.shape), expected \(expected.type.rawValue) \(expected.shape)"
+                )
+            }
+        }
+    }
+
+    /// Whether the fingerprint that a trace states is another than its tensors have (T6); nil if it states none, or lacks tensors.
+    private func hasOtherFingerprint(_ trace: StepTrace) -> Bool? {
+        guard let stated = trace.goldenCase.outputs["fingerprint"], stated.type == .uint8, stated.bytes.count >= 32
+        else {
+            return nil
+        }
+        var chain = Fingerprint()
+        for expected in order {
+            guard let tensor = trace.tensor(expected.name) else { return nil }
+            chain.append(expected.name, tensor)
+        }
+        return chain.digest != Array(stated.bytes.prefix(32))
+    }
 
     /// The first tensor in which two traces differ.
     public struct Divergence: Sendable, Hashable {
@@ -137,6 +174,19 @@ public struct Localiser: Sendable {
         /// Tensors that both have, and tensors of the step.
         public let compared: Int
         public let tensors: Int
+        /// Traces whose fingerprint is not that of their own tensors.
+        public let otherFingerprints: [String]
+    }
+
+    /// What one trace has by itself.
+    public struct Findings: Sendable, Hashable {
+        public let faults: [Fault]
+        /// Elements recomputed.
+        public let recomputed: Int
+        /// Tensors of the step that the trace lacks.
+        public let missing: [String]
+        /// Whether the trace states a fingerprint that its own tensors do not have.
+        public let hasOtherFingerprint: Bool
     }
 
     /// A tensor that does not follow from what the trace itself has before it.
@@ -152,13 +202,22 @@ public struct Localiser: Sendable {
 
     /// Compares two traces of the same step.
     ///
-    /// - Throws: ``JudgingError`` if the traces are of different configurations or steps.
+    /// - Throws: ``JudgingError`` if the traces are of different configurations or steps, or a tensor has another type or shape than its
+    ///   operation makes.
     public func compare(_ a: StepTrace, _ b: StepTrace) throws -> Comparison {
-        guard a.configuration == b.configuration, a.firstStep == b.firstStep else {
+        guard a.firstStep == b.firstStep else {
             throw JudgingError.nothingToJudge(
-                "\(a.name) and \(b.name) are traces of different \(a.configuration == b.configuration ? "steps, \(a.firstStep) and \(b.firstStep)" : "configurations")"
-            )
+                "\(a.name) and \(b.name) are traces of different steps, \(a.firstStep) and \(b.firstStep)")
         }
+        guard a.configuration == b.configuration else {
+            let (x, y) = (a.configuration.recipe(withBits: false), b.configuration.recipe(withBits: false))
+            let keys = x.keys.sorted().filter { x[$0] != y[$0] }.map { key in
+                "\(key) \((try? x[key]?.text()) ?? "unset") and \((try? y[key]?.text()) ?? "unset")"
+            }
+            throw JudgingError.nothingToJudge(
+                "\(a.name) and \(b.name) are traces of different configurations: \(keys.joined(separator: "; "))")
+        }
+        for trace in [a, b] { try requireShapes(trace) }
         let inputs = a.goldenCase.inputs.tensors.filter { b.goldenCase.inputs[$0.name] != $0.tensor }.map(\.name)
         var verifier = StepVerifier(a.configuration, state: a.state, samples: 1, seed: 0)
         var cannot: String?
@@ -167,24 +226,16 @@ public struct Localiser: Sendable {
         var divergence: Divergence?
         var compared = 0
         var later = 0
-        for (place, name) in order.enumerated() {
+        for (place, name) in order.map(\.name).enumerated() {
             guard let x = a.tensor(name), let y = b.tensor(name) else {
                 if divergence == nil { unrecorded.append(name) }
                 continue
             }
             compared += 1
-            let isOneShape = x.type == y.type && x.shape == y.shape
-            let different =
-                isOneShape
-                ? (0..<x.count).filter { !NaNRule.asClass.isEqual(x, y, $0) } : Array(0..<min(x.count, y.count))
+            let different = (0..<x.count).filter { !NaNRule.asClass.isEqual(x, y, $0) }
             if divergence != nil {
                 if !different.isEmpty { later += 1 }
                 continue
-            }
-            guard isOneShape else {
-                throw JudgingError.nothingToJudge(
-                    "\(name) is \(x.type.rawValue) \(x.shape) in \(a.name) and \(y.type.rawValue) \(y.shape) in \(b.name)"
-                )
             }
             if different.isEmpty {
                 if cannot == nil {
@@ -212,19 +263,24 @@ public struct Localiser: Sendable {
         }
         return Comparison(
             inputs: inputs, divergence: divergence.map { $0.with(later: later) }, compared: compared,
-            tensors: order.count)
+            tensors: order.count,
+            otherFingerprints: [a, b].filter { hasOtherFingerprint($0) == true }.map(\.name))
     }
 
     /// Every tensor of a trace that does not follow from the trace's own tensors before it: the operations that are wrong by themselves.
     ///
-    /// - Throws: ``StepVerifier/Unexpected`` if the trace lacks a tensor that another is made of.
-    public func faults(_ trace: StepTrace) throws -> (faults: [Fault], recomputed: Int, missing: [String]) {
+    /// - Parameter progress: is told how many tensors are done; what it throws ends the work.
+    /// - Throws: ``StepVerifier/Unexpected`` if the trace lacks a tensor that another is made of,
+    ///   ``JudgingError`` if a tensor has another type or shape than its operation makes.
+    public func faults(_ trace: StepTrace, progress: (Int) throws -> Void = { _ in }) throws -> Findings {
+        try requireShapes(trace)
         var verifier = StepVerifier(trace.configuration, state: trace.state, samples: 1, seed: 0)
         try verifier.begin(trace.firstStep, trace.firstBatch)
         var faults: [Fault] = []
         var missing: [String] = []
         var recomputed = 0
-        for (place, name) in order.enumerated() {
+        for (place, name) in order.map(\.name).enumerated() {
+            try progress(place)
             guard let tensor = trace.tensor(name) else {
                 missing.append(name)
                 continue
@@ -247,7 +303,9 @@ public struct Localiser: Sendable {
                 guard !missing.isEmpty else { throw error }
             }
         }
-        return (faults, recomputed, missing)
+        return Findings(
+            faults: faults, recomputed: recomputed, missing: missing,
+            hasOtherFingerprint: hasOtherFingerprint(trace) == true)
     }
 
     private static func place(_ element: Int, _ shape: [Int]) -> [Int] {

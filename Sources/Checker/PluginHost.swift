@@ -123,6 +123,9 @@ private final class HostedCase {
     let op: CText
     let recipeText: CText
     let inputs: [HostedTensor]
+    /// The message as it came, to see whether the plug-in wrote into it.
+    private let message: UnsafeRawBufferPointer
+    private let copy: UnsafeMutableRawBufferPointer
     /// Why the plug-in said that it failed.
     var failure: String?
     /// What the host did not accept; the first counts.
@@ -166,9 +169,13 @@ private final class HostedCase {
         }
         try reader.finish()
         self.inputs = inputs
+        message = reader.bytes
+        copy = .allocate(byteCount: max(1, reader.bytes.count), alignment: 64)
+        copy.copyMemory(from: reader.bytes)
     }
 
     deinit {
+        copy.deallocate()
         for output in outputs { AlignedMemory.free(output.memory) }
         for array in arrays { array.deallocate() }
     }
@@ -292,6 +299,16 @@ private final class HostedCase {
 
     /// What was written outside an output's elements.
     var overrun: String? {
+        if !message.elementsEqual(copy[..<message.count]) {
+            let changed = inputs.first { input in
+                let size = input.count * input.type.byteWidth
+                let offset = input.data - UnsafeRawPointer(message.baseAddress!)
+                return size > 0
+                    && !UnsafeRawBufferPointer(start: input.data, count: size).elementsEqual(
+                        copy[offset..<offset + size])
+            }
+            return changed.map { "wrote into inputs/\($0.name.string)" } ?? "wrote between its inputs"
+        }
         for output in outputs {
             let before = output.memory[..<Self.guardSize]
             if before.contains(where: { $0 != Self.guardByte }) {

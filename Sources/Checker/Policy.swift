@@ -135,9 +135,8 @@ public struct PolicyRule: Sendable, Hashable, CustomStringConvertible {
     /// Whether the rule is about an operation at all.
     public func names(_ op: String) -> Bool { Self.matches(operations, op) }
 
-    func applies(to op: String, _ output: String) -> Bool {
-        Self.matches(operations, op) && Self.matches(outputs, output)
-    }
+    /// Whether the rule is about an output of an operation.
+    public func names(_ op: String, output: String) -> Bool { names(op) && Self.matches(outputs, output) }
 }
 
 /// What NaNs are to a comparison (F2).

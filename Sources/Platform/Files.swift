@@ -76,59 +76,166 @@ public enum Files {
         return bytes
     }
 
-    /// Creates an empty file of a new name in the folder of `path`, so that renaming it to `path` replaces that in one
-    /// step. The name begins with a dot and ends in `.partial`.
+    /// Creates an empty file of a new name in the folder of what `path` names, so that ``moveIntoPlace(_:_:)`` replaces that
+    /// in one step. The name begins with a dot and ends in `.partial`.
+    ///
+    /// - Throws: ``FileError`` where a folder, device or pipe stands at `path`, or a file that may not be written.
     public static func createTemporary(beside path: String) throws(FileError) -> String {
-        let folder = folder(of: path)
-        while true {
-            let number = temporaries.wrappingAdd(1, ordering: .relaxed).newValue
-            let name = "\(folder)/.touchstone-\(getpid())-\(number).partial"
-            let descriptor = open(name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0o666)
-            if descriptor >= 0 {
-                close(descriptor)
-                return name
-            }
-            guard errno == EEXIST else { throw FileError("create a file in", folder, code: errno) }
+        switch try destination(path) {
+        case .stream, .descriptor: throw FileError("replace", path, code: EINVAL)
+        case .file(let file): return try createTemporary(in: folder(of: file))
         }
     }
 
-    /// Puts a finished temporary file in the place of `path`: its bytes reach the disk, then its name, in one step.
+    /// Puts a finished temporary file in the place of `path`: its bytes reach the disk, then its name, in one step. A symbolic
+    /// link at `path` stays and what it names is replaced; a file that was there before leaves its mode to the new one.
     public static func moveIntoPlace(_ temporary: String, _ path: String) throws(FileError) {
+        guard case .file(let file) = try destination(path) else { throw FileError("replace", path, code: EINVAL) }
+        var before = stat()
+        if stat(file, &before) == 0 {
+            // The owner first: changing it clears bits of the mode. Only some may give files away; the mode is kept all the same.
+            if before.st_uid != geteuid() || before.st_gid != getegid() {
+                _ = chown(temporary, before.st_uid, before.st_gid)
+            }
+            guard chmod(temporary, before.st_mode & 0o7777) == 0 else {
+                throw FileError("keep the mode of", path, code: errno)
+            }
+        }
         try synchronize(temporary)
-        guard rename(temporary, path) == 0 else { throw FileError("replace", path, code: errno) }
+        guard rename(temporary, file) == 0 else { throw FileError("replace", path, code: errno) }
+        unfinished.withLock { _ = $0.remove(temporary) }
         // The new name is durable once its folder is. Some file systems cannot do it; the file itself is whole.
-        try? synchronize(folder(of: path))
+        try? synchronize(folder(of: file))
+    }
+
+    /// Makes a folder and those above it; one that exists is left as it is.
+    public static func createFolder(_ path: String) throws(FileError) {
+        var end = path.startIndex
+        repeat {
+            end = path[end...].dropFirst().firstIndex(of: "/") ?? path.endIndex
+            let part = String(path[..<end])
+            guard mkdir(part, 0o777) != 0 else { continue }
+            let code = errno
+            guard code == EEXIST || code == EISDIR, try status(of: part).kind == .folder else {
+                throw FileError("make the folder", path, code: code == EEXIST ? ENOTDIR : code)
+            }
+        } while end != path.endIndex
     }
 
     /// Removes a file and frees its space even while something still holds it open. Absent: nothing happens.
     public static func discard(_ path: String) {
         truncate(path, 0)
         unlink(path)
+        unfinished.withLock { _ = $0.remove(path) }
     }
 
-    /// Writes `bytes` beside `path` and moves them into place: `path` holds its old bytes or all of the new.
+    /// Removes every temporary file that is neither in place nor discarded: for a process that is about to end.
+    static func discardTemporaries() {
+        for path in unfinished.withLock({ $0 }) { unlink(path) }
+    }
+
+    /// Writes `bytes` beside `path` and moves them into place: `path` holds its old bytes or all of the new. What is not a
+    /// file, such as `/dev/stdout` or a pipe, is written to as it is and stays; symbolic links are followed.
     public static func replace(_ path: String, with bytes: [UInt8]) throws(FileError) {
-        let temporary = try createTemporary(beside: path)
-        do {
-            try store(bytes, in: temporary)
-            try moveIntoPlace(temporary, path)
-        } catch {
-            discard(temporary)
-            throw error
+        switch try destination(path) {
+        case .descriptor(let descriptor): try store(bytes, in: descriptor, of: path)
+        case .stream: try store(bytes, in: path, flags: O_APPEND)
+        case .file(let file):
+            let temporary = try createTemporary(in: folder(of: file))
+            do {
+                try store(bytes, in: temporary, flags: O_TRUNC)
+                try moveIntoPlace(temporary, path)
+            } catch {
+                discard(temporary)
+                throw error
+            }
+        }
+    }
+
+    /// Whether a file can be written at `path` later: refused here, before long work, rather than after it.
+    public static func requireWritable(_ path: String) throws(FileError) {
+        guard case .file(let file) = try destination(path) else { return }
+        discard(try createTemporary(in: folder(of: file)))
+    }
+
+    /// Where bytes for a path go.
+    private enum Destination {
+        /// Beside this path, then in its place; no link.
+        case file(String)
+        /// Straight into what stands there: a device, a pipe.
+        case stream
+        /// Behind what this process has written to an open file: `/dev/stdout`.
+        case descriptor(Int32)
+    }
+
+    private static func destination(_ path: String) throws(FileError) -> Destination {
+        guard !path.isEmpty else { throw FileError("write", path, code: ENOENT) }
+        let names = ["/dev/stdout": 1, "/dev/stderr": 2] as [String: Int32]
+        if let descriptor = names[path] { return .descriptor(descriptor) }
+        for prefix in ["/dev/fd/", "/proc/self/fd/"] where path.hasPrefix(prefix) {
+            guard let descriptor = Int32(path.dropFirst(prefix.count)) else { continue }
+            return .descriptor(descriptor)
+        }
+        var file = path
+        // Links are followed by hand, since the last of them may name what does not exist yet.
+        for _ in 0..<40 {
+            if file.hasPrefix("/proc/") { return .stream }
+            var status = stat()
+            guard lstat(file, &status) == 0 else {
+                guard errno == ENOENT else { throw FileError("write", path, code: errno) }
+                return .file(file)
+            }
+            switch status.st_mode & S_IFMT {
+            case S_IFLNK: file = try linked(from: file)
+            case S_IFDIR: throw FileError("write", path, code: EISDIR)
+            case S_IFREG:
+                guard access(file, W_OK) == 0 else { throw FileError("write", path, code: errno) }
+                return .file(file)
+            default: return .stream
+            }
+        }
+        throw FileError("write", path, code: ELOOP)
+    }
+
+    /// What a symbolic link names, relative to the process as `link` is.
+    private static func linked(from link: String) throws(FileError) -> String {
+        var name = [UInt8](repeating: 0, count: Int(PATH_MAX))
+        let count = name.withUnsafeMutableBytes { readlink(link, $0.baseAddress!, $0.count) }
+        guard count >= 0 else { throw FileError("read", link, code: errno) }
+        let target = String(decoding: name[..<count], as: UTF8.self)
+        return target.hasPrefix("/") ? target : "\(folder(of: link))/\(target)"
+    }
+
+    private static func createTemporary(in folder: String) throws(FileError) -> String {
+        while true {
+            let number = temporaries.wrappingAdd(1, ordering: .relaxed).newValue
+            let name = "\(folder)/.touchstone-\(getpid())-\(number).partial"
+            let descriptor = open(name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0o666)
+            if descriptor >= 0 {
+                close(descriptor)
+                unfinished.withLock { _ = $0.insert(name) }
+                return name
+            }
+            guard errno == EEXIST else { throw FileError("create a file in", folder, code: errno) }
         }
     }
 
     private static let temporaries = Atomic<Int>(0)
+    private static let unfinished = Mutex<Set<String>>([])
 
     private static func folder(of path: String) -> String {
         guard let slash = path.lastIndex(of: "/") else { return "." }
         return slash == path.startIndex ? "/" : String(path[..<slash])
     }
 
-    private static func store(_ bytes: [UInt8], in path: String) throws(FileError) {
-        let descriptor = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC)
+    private static func store(_ bytes: [UInt8], in path: String, flags: Int32) throws(FileError) {
+        let descriptor = open(path, O_WRONLY | O_CLOEXEC | flags)
         guard descriptor >= 0 else { throw FileError("write", path, code: errno) }
         defer { close(descriptor) }
+        try store(bytes, in: descriptor, of: path)
+    }
+
+    private static func store(_ bytes: [UInt8], in descriptor: Int32, of path: String) throws(FileError) {
         var offset = 0
         while offset < bytes.count {
             let count = bytes[offset...].withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }

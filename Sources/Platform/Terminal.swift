@@ -44,14 +44,21 @@ public enum Interruption {
     private static let requested = Atomic<Bool>(false)
     private static let sources = Mutex<[any DispatchSourceSignal]>([])
 
-    /// From now on SIGINT and SIGTERM are noted instead of ending the process.
+    /// From now on SIGINT and SIGTERM are noted instead of ending the process. The second of a kind ends it at once, for people who do
+    /// not want to wait; temporary files go then too.
     public static func watch() {
         sources.withLock { sources in
             guard sources.isEmpty else { return }
             for number in [SIGINT, SIGTERM] {
                 signal(number, SIG_IGN)
                 let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
-                source.setEventHandler { requested.store(true, ordering: .relaxed) }
+                let times = Atomic<Int>(0)
+                source.setEventHandler {
+                    requested.store(true, ordering: .relaxed)
+                    guard times.wrappingAdd(1, ordering: .relaxed).newValue > 1 else { return }
+                    Files.discardTemporaries()
+                    _exit(128 + number)
+                }
                 source.resume()
                 sources.append(source)
             }
@@ -65,10 +72,10 @@ public enum Interruption {
     public static func check() throws { if isRequested { throw Interrupted() } }
 }
 
-/// The work was ended by a signal; nothing of it stays behind.
+/// The work was ended by a signal; no file is half-written.
 public struct Interrupted: Error, CustomStringConvertible {
     public init() {}
-    public var description: String { "interrupted; nothing was written" }
+    public var description: String { "interrupted" }
 }
 
 /// The processor, as the operating system describes it.

@@ -48,7 +48,7 @@ public struct ExhaustiveRun: Sendable {
     /// Judges every case of the shard.
     ///
     /// - Parameters:
-    ///   - progress: called on the calling thread, after each block that this thread has done and at the end. What it throws ends
+    ///   - progress: called on the calling thread, after each piece of a block that this thread has done and at the end. What it throws ends
     ///     the run early, after the state has been saved: the way to stop on Ctrl-C.
     ///   - judge: judges the cases of a range of indices and records what does not match. Called on several threads at once.
     /// - Throws: ``ExhaustiveRunError`` for a resume file that is not this run's, `FileError` where the file cannot be read or
@@ -62,13 +62,22 @@ public struct ExhaustiveRun: Sendable {
         let shared = Shared(next: blocks.lowerBound + restored.blocksDone, merged: restored.mismatches)
         let start = monotonicSeconds()
 
-        /// Judges the next block; false when there is none left or the run is to stop.
-        @Sendable func judgeNextBlock() -> Bool {
+        /// Judges the next block, `pause` between two pieces of it; false when there is none left or the run is to stop, which leaves
+        /// the block undone.
+        @Sendable func judgeNextBlock(pause: () throws -> Void) rethrows -> Bool {
             guard !shared.isStopping.load(ordering: .relaxed) else { return false }
             let block = shared.queue.wrappingAdd(1, ordering: .relaxed).oldValue
             guard block < blocks.upperBound else { return false }
             var mismatches = Mismatches(limit: keptMismatches)
-            judge(cases(ofBlocks: block..<block + 1), &mismatches)
+            let all = cases(ofBlocks: block..<block + 1)
+            var first = all.lowerBound
+            while first < all.upperBound {
+                let end = min(first + Self.piece, all.upperBound)
+                judge(first..<end, &mismatches)
+                first = end
+                try pause()
+                guard !shared.isStopping.load(ordering: .relaxed) else { return false }
+            }
             shared.ledger.withLock { $0.add(mismatches, block: block) }
             return true
         }
@@ -87,10 +96,10 @@ public struct ExhaustiveRun: Sendable {
                     seconds: state.seconds))
         }
 
-        let failure: (any Error)? = Workers.run(helpers: threads - 1, { while judgeNextBlock() {} }) {
+        let failure: (any Error)? = Workers.run(helpers: threads - 1, { while judgeNextBlock(pause: {}) {} }) {
             var lastSaved = start
             do {
-                while judgeNextBlock() {
+                while try judgeNextBlock(pause: { try report(state()) }) {
                     try report(state())
                     if monotonicSeconds() - lastSaved >= saveInterval {
                         try save(state())
@@ -111,6 +120,9 @@ public struct ExhaustiveRun: Sendable {
             cases: UInt64(cases(ofBlocks: blocks).count), mismatches: final.mismatches.count,
             firstMismatches: final.mismatches.first, seconds: final.seconds)
     }
+
+    /// Cases between two looks at whether the run is to stop.
+    private static let piece: UInt64 = 1 << 14
 
     private func cases(ofBlocks blocks: Range<UInt64>) -> Range<UInt64> {
         min(blocks.lowerBound * blockSize, total)..<min(blocks.upperBound * blockSize, total)

@@ -49,9 +49,20 @@ struct Check: AsyncParsableCommand {
     }
 }
 
+/// - Throws: `JudgingError` for a file of another suite than those asked for; no suites are all.
+func require(_ file: GoldenFile, isOf suites: [String]) throws(JudgingError) {
+    guard suites.isEmpty || suites.contains(file.header.suite) else {
+        throw JudgingError.nothingToJudge(
+            "\(file.path) is of the suite '\(file.header.suite)', not of \(suites.joined(separator: ", "))")
+    }
+}
+
 /// The golden files of the suites, in the order of their suites and paths; a path to one file is that file.
 func goldenPaths(_ goldens: String, suites: [String]) throws -> [String] {
-    if try Files.status(of: goldens).kind == .regular { return [goldens] }
+    if try Files.status(of: goldens).kind == .regular {
+        try require(try GoldenFile(reading: goldens), isOf: suites)
+        return [goldens]
+    }
     let manifestPath = goldens + "/MANIFEST.json"
     guard FileManager.default.fileExists(atPath: manifestPath) else {
         throw JudgingError.goldens(

@@ -81,11 +81,15 @@ struct Evaluate: AsyncParsableCommand {
         let catalog = backend == .engine ? EngineCatalog(engine.context()) : nil
         let bar = ProgressBar("evaluate", total: UInt64(file.caseNames.count), unit: "cases", quiet: quiet)
         var elements = 0
+        var known: Set<String> = []
         for (index, name) in file.caseNames.enumerated() {
             try Interruption.check()
             let goldenCase = try file.readCase(name, groups: [.inputs])
             var asked = goldenCase
-            for override in overrides { override.apply(to: &asked.recipe) }
+            for override in overrides {
+                if asked.recipe[override.key] != nil { known.insert(override.key) }
+                override.apply(to: &asked.recipe)
+            }
             var answered: GoldenCase
             do { answered = try catalog?.evaluate(asked) ?? OperationCatalog.evaluate(asked) } catch {
                 throw CommandError("\(input): \(error)")
@@ -97,6 +101,9 @@ struct Evaluate: AsyncParsableCommand {
         }
         try writer.finish()
         bar.finish()
+        for override in overrides where !known.contains(override.key) && !quiet {
+            Terminal.writeError("touchstone: warning: no recipe in \(input) has the key '\(override.key)' of --with\n")
+        }
         if !quiet {
             print("\(output): \(file.caseNames.count) cases, \(elements) output elements, \(backend.rawValue)")
         }

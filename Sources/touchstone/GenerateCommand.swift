@@ -90,13 +90,19 @@ enum GoldenSet {
         var written: [Manifest.Entry] = []
         for plan in plans {
             let folder = "\(directory)/\(plan.suite.rawValue)"
-            try makeFolder(folder)
+            try Files.createFolder(folder)
             let relative = "\(plan.suite.rawValue)/\(plan.name).h5"
             let path = "\(directory)/\(relative)"
             let writer = try GoldenWriter(
                 path: path, header: GoldenSuites.header(suite: plan.suite, tier: tier, seed: seed))
             // A batch is evaluated on all cores, then written in order.
             for batch in stride(from: 0, to: plan.cases.count, by: 32) {
+                if Interruption.isRequested, !written.isEmpty {
+                    bar.finish()
+                    Terminal.writeError(
+                        "touchstone: \(written.count) of \(plans.count) files are written and stay; MANIFEST.json is as it was\n"
+                    )
+                }
                 try Interruption.check()
                 let cases = Array(plan.cases[batch..<min(batch + 32, plan.cases.count)])
                 for goldenCase in inputsOnly ? cases : try evaluate(cases) { try writer.write(goldenCase) }
@@ -149,14 +155,6 @@ enum GoldenSet {
             }
         }
         try Manifest(specVersion: manifest.specVersion, generator: manifest.generator, files: files).write(to: path)
-    }
-
-    private static func makeFolder(_ path: String) throws {
-        do {
-            try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-        } catch {
-            throw CommandError("cannot make the folder '\(path)': \(error.localizedDescription)")
-        }
     }
 
     static func fileSize(_ path: String) throws -> Int {

@@ -50,8 +50,11 @@ struct Localise: AsyncParsableCommand {
     }
 
     func run() async throws {
-        if first.hasSuffix(".jsonl") {
-            guard let second else { throw CommandError("a log is compared with another log: give two") }
+        let logs = [first, second].compactMap(\.self).map { $0.hasSuffix(".jsonl") }
+        if logs.contains(true) {
+            guard let second, !logs.contains(false) else {
+                throw CommandError("a log (.jsonl) is compared with another log: give two")
+            }
             return try compareLogs(second)
         }
         let a = try trace(first)
@@ -61,11 +64,19 @@ struct Localise: AsyncParsableCommand {
         if let second {
             let comparison = try localiser.compare(a, try trace(second))
             try show(comparison, second)
-            if comparison.divergence != nil || !comparison.inputs.isEmpty { throw ExitCode(1) }
+            let isOne =
+                comparison.divergence == nil && comparison.inputs.isEmpty && comparison.otherFingerprints.isEmpty
+            if !isOne { throw ExitCode(1) }
         } else {
-            let result = try localiser.faults(a)
-            try show(result.faults, result.recomputed, result.missing)
-            if !result.faults.isEmpty { throw ExitCode(1) }
+            Interruption.watch()
+            let bar = ProgressBar("localise", total: UInt64(order.count), unit: "tensors", quiet: format == .json)
+            let findings = try localiser.faults(a) { done in
+                bar.update(UInt64(done))
+                try Interruption.check()
+            }
+            bar.finish()
+            try show(findings)
+            if !findings.faults.isEmpty || findings.hasOtherFingerprint { throw ExitCode(1) }
         }
     }
 
@@ -78,12 +89,14 @@ struct Localise: AsyncParsableCommand {
         throw JudgingError.nothingToJudge("\(path) has no case \(caseName.map { "'\($0)'" } ?? "of training.step")")
     }
 
-    /// The names of a step's tensors in execution order, from a step of the engine.
-    private static func order(_ trace: StepTrace) throws -> [String] {
-        var names: [String] = []
+    /// A step's tensors in execution order, from a step of the engine.
+    private static func order(_ trace: StepTrace) throws -> [Localiser.Expected] {
+        var names: [Localiser.Expected] = []
         let trainer = Trainer(trace.configuration, EngineContext(threads: 1))
         trainer.initialize()
-        _ = try trainer.step(trace.firstStep, batch: trace.firstBatch) { name, _ in names.append(name) }
+        _ = try trainer.step(trace.firstStep, batch: trace.firstBatch) { name, tensor in
+            names.append(Localiser.Expected(name, tensor.elementType, tensor.shape))
+        }
         return names
     }
 
@@ -100,7 +113,13 @@ struct Localise: AsyncParsableCommand {
         }
         let common = Set(a.keys).intersection(b.keys).count
         guard common > 0 else { throw JudgingError.nothingToJudge("\(first) and \(second) have no step in common") }
-        print("\(common) steps have one fingerprint in both")
+        print("\(common) step\(common == 1 ? " has" : "s have") one fingerprint in both")
+        for (path, own, other) in [(first, a, b), (second, b, a)] {
+            let alone = own.keys.filter { other[$0] == nil }.sorted()
+            guard let from = alone.first, let to = alone.last else { continue }
+            print(
+                "only in \(path): \(alone.count == 1 ? "step \(from)" : "\(alone.count) steps from \(from) to \(to)")")
+        }
     }
 
     private func fingerprints(_ path: String) throws -> [Int: String] {
@@ -126,6 +145,7 @@ struct Localise: AsyncParsableCommand {
             var object: [String: JSONValue] = [
                 "format": 1, "inputs": .array(comparison.inputs.map(JSONValue.string)),
                 "compared": .integer(Int64(comparison.compared)), "tensors": .integer(Int64(comparison.tensors)),
+                "other_fingerprints": .array(comparison.otherFingerprints.map(JSONValue.string)),
             ]
             if let d = comparison.divergence {
                 object["divergence"] = .object([
@@ -146,8 +166,17 @@ struct Localise: AsyncParsableCommand {
                 "the steps begin differently: inputs/\(shown)\(comparison.inputs.count > 6 ? " and \(comparison.inputs.count - 6) more" : ""): an earlier step is the cause, or other data"
             )
         }
+        for name in comparison.otherFingerprints {
+            print(
+                "\(name) states a fingerprint that its own tensors do not have: it was altered, or its chain is another"
+            )
+        }
         guard let d = comparison.divergence else {
-            print("NO DIFFERENCE in \(comparison.compared) of the step's \(comparison.tensors) tensors")
+            print(
+                comparison.inputs.isEmpty
+                    ? "NO DIFFERENCE in \(comparison.compared) of the step's \(comparison.tensors) tensors"
+                    : "none of the \(comparison.compared) tensors compared, of the step's \(comparison.tensors), shows it"
+            )
             return
         }
         print("the runs part at \(d.tensor), tensor \(d.place) of \(d.of): all before it that both have agree")
@@ -172,7 +201,8 @@ struct Localise: AsyncParsableCommand {
         print("  \(d.later) later tensors differ too")
     }
 
-    private func show(_ faults: [Localiser.Fault], _ recomputed: Int, _ missing: [String]) throws {
+    private func show(_ findings: Localiser.Findings) throws {
+        let (faults, recomputed, missing) = (findings.faults, findings.recomputed, findings.missing)
         if format == .json {
             let list = faults.map { fault in
                 JSONValue.object([
@@ -185,6 +215,7 @@ struct Localise: AsyncParsableCommand {
                 try JSONValue.object([
                     "format": 1, "faults": .array(list), "recomputed": .integer(Int64(recomputed)),
                     "missing": .array(missing.map(JSONValue.string)),
+                    "other_fingerprint": .bool(findings.hasOtherFingerprint),
                 ]).text(indented: true))
         }
         for fault in faults {
@@ -194,9 +225,16 @@ struct Localise: AsyncParsableCommand {
             print("  \(fault.example)")
         }
         if !missing.isEmpty { print("not in the trace: \(missing.count) tensors, \(missing[0]) first") }
+        if findings.hasOtherFingerprint {
+            print(
+                "the fingerprint that the trace states is not that of its tensors: it was altered, or its chain is another"
+            )
+        }
         print(
             faults.isEmpty
-                ? "NOTHING WRONG: \(recomputed) elements follow from the trace's own tensors before them"
+                ? findings.hasOtherFingerprint
+                    ? "no operation is wrong by itself: \(recomputed) elements follow from the trace's own tensors before them"
+                    : "NOTHING WRONG: \(recomputed) elements follow from the trace's own tensors before them"
                 : "\(faults.count) operation\(faults.count == 1 ? " is" : "s are") wrong by \(faults.count == 1 ? "itself" : "themselves"); \(recomputed) elements were recomputed"
         )
     }

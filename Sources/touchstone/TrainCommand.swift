@@ -149,7 +149,13 @@ struct Train: AsyncParsableCommand {
             throw ConfigurationError("distillation_k", "is \(c.distillationK); a text has no soft targets: expected 0")
         }
         let corpus = try TrainingCorpus(path: try data ?? DefaultCorpus.path(), sequenceLength: c.sequenceLength)
+        guard corpus.sequences.contains(where: { $0.targets.contains { $0 >= 0 } }) else {
+            throw CommandError(
+                "no token of the data has a next one to be predicted: a longer text or a sequence_length above \(c.sequenceLength) is needed"
+            )
+        }
         let total = steps ?? c.totalSteps
+        for path in [report, trace, log].compactMap(\.self) { try Files.requireWritable(path) }
         let engineRun =
             backend == .engine
             ? try EngineRun(c, engine.context(), fingerprints: fingerprint, diagnostics: diagnostics) : nil
@@ -222,7 +228,10 @@ struct Train: AsyncParsableCommand {
             tell("held out", "\(decimals(heldOut)), byte perplexity \(decimals(CorrectlyRounded.exp(heldOut)))")
         }
         if let verifier = engineRun?.verifier { tell("verified", verifier.summary) }
-        if diagnostics { for line in run.diagnostics { print(line) } }
+        if diagnostics {
+            for line in run.diagnostics { print(line) }
+            facts.append(("diagnostics", run.diagnostics.joined(separator: "\n")))
+        }
         if let line = traffic(c) { print(line) }
         var written: String?
         if let sample, let engineRun {
@@ -275,7 +284,7 @@ struct Train: AsyncParsableCommand {
     /// Makes or looks into the folder of checkpoints; the steps that were taken before.
     private func prepareCheckpoints(_ run: EngineRun?, _ corpus: TrainingCorpus) throws -> Int {
         guard let checkpoint, let run else { return 0 }
-        try FileManager.default.createDirectory(atPath: checkpoint, withIntermediateDirectories: true)
+        try Files.createFolder(checkpoint)
         let steps = try Checkpoint.steps(checkpoint)
         guard resume else {
             guard steps.isEmpty else {
@@ -285,7 +294,13 @@ struct Train: AsyncParsableCommand {
             return 0
         }
         guard let last = steps.last else { throw CommandError("\(checkpoint) has no checkpoint to resume from") }
-        return try run.resume(Checkpoint.path(checkpoint, step: last), data: digest(corpus))
+        do {
+            return try run.resume(Checkpoint.path(checkpoint, step: last), data: digest(corpus))
+        } catch let error as GoldenIOError where steps.count > 1 {
+            throw CommandError(
+                "\(error)\nThe one before it is of step \(steps[steps.count - 2]): move the damaged file away to go on from there."
+            )
+        }
     }
 
     private func save(_ run: EngineRun?, _ step: Int, _ corpus: TrainingCorpus) throws {

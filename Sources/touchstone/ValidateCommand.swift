@@ -9,6 +9,27 @@ extension NaNRule: ExpressibleByArgument {}
 
 extension PolicyRule: ExpressibleByArgument {
     public init?(argument: String) { self.init(argument) }
+
+    /// - Throws: `ValidationError` for a rule that names no operation.
+    static func requireOperations(_ rules: [Self]) throws {
+        for rule in rules where !OperationCatalog.all.contains(where: { rule.names($0.name) }) {
+            throw ValidationError("--policy \(rule) names no operation.")
+        }
+    }
+}
+
+extension Report {
+    /// - Throws: `JudgingError` for a rule that names none of the outputs of the operations that it names.
+    func requireOutputs(of rules: [PolicyRule]) throws(JudgingError) {
+        for rule in rules {
+            let named = cases.filter { rule.names($0.op) }
+            guard let one = named.first,
+                !named.contains(where: { one in one.outputs.contains { rule.names(one.op, output: $0.name) } })
+            else { continue }
+            throw JudgingError.nothingToJudge(
+                "--policy \(rule) names no output; \(one.op) has \(one.outputs.map(\.name).joined(separator: ", "))")
+        }
+    }
 }
 
 enum ReportFormat: String, ExpressibleByArgument, CaseIterable { case text, json, junit, html }
@@ -145,11 +166,10 @@ struct Validate: AsyncParsableCommand {
 
     func validate() throws {
         if listPolicies { return }
-        for rule in policy where !OperationCatalog.all.contains(where: { rule.names($0.name) }) {
-            throw ValidationError("--policy \(rule) names no operation.")
-        }
+        try PolicyRule.requireOperations(policy)
         if [file, exec, library].count(where: { $0 != nil }) != 1 {
-            throw ValidationError("Give a file to judge, a command with --exec, or a shared library with --library.")
+            throw ValidationError(
+                "Give one of these: a file to judge, a command with --exec, or a shared library with --library.")
         }
         if let exec, !exec.contains("{out}") {
             throw ValidationError("The command of --exec must say where {out} goes.")
@@ -182,6 +202,7 @@ struct Validate: AsyncParsableCommand {
                 "'\(result.subject)' has no output of any of the \(result.skipped.count) cases: "
                     + result.skippedOperationsBySuite.map(\.operations).joined(separator: ", "))
         }
+        try result.requireOutputs(of: policy)
         try result.refuseVacuous()
         try report.write(result)
         if !result.isJudged { throw ExitCode(2) }
@@ -203,6 +224,7 @@ struct Validate: AsyncParsableCommand {
     private func judge(file: String, _ options: JudgingOptions, _ result: inout Report) throws {
         let candidate = try GoldenFile(reading: file)
         let golden = try goldenFile(for: candidate, in: goldens)
+        try require(golden, isOf: suite.map(\.rawValue))
         try Judge.judge(candidate, against: golden, options: options, into: &result)
     }
 

@@ -18,6 +18,27 @@ struct CommandLineTests {
             inputs: [NamedTensor("a", a), NamedTensor("b", Tensor(bf16: [0x3F80, 0x3F80], shape: [2]))])
     }
 
+    @Test(
+        "what would be ignored is told: a recipe key that no case has, an output that no operation has, a file of another suite"
+    )
+    func ignored() async throws {
+        let folder = try TemporaryFolder()
+        let (input, output) = (folder.file("in.h5"), folder.file("out.h5"))
+        try write(addCase(), input)
+        let key = try await Program.run("evaluate", input, output, "--with", "roundin=rtz")
+        #expect(key.exitCode == 0 && key.errors.contains("has the key 'roundin' of --with"), "\(key.errors)")
+        let dot = "GoldenData/dot/gemm.h5"
+        let rule = try await Program.run("validate", dot, "--policy", "dot.gemm/zz=exact")
+        #expect(rule.exitCode == 2 && rule.errors.contains("names no output; dot.gemm has"), "\(rule.errors)")
+        for arguments in [
+            ["validate", dot, "--suite", "bf16"], ["validate", dot, "--goldens", dot, "--suite", "bf16"],
+            ["check", "--goldens", dot, "--suite", "bf16"],
+        ] {
+            let suite = try await Program.run(arguments)
+            #expect(suite.exitCode == 2 && suite.errors.contains("of the suite 'dot', not of bf16"), "\(suite.errors)")
+        }
+    }
+
     // MARK: generate
 
     @Test("generate twice gives the same bytes, equal to the shipped goldens")

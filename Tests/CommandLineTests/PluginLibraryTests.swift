@@ -340,7 +340,7 @@ struct PluginLibraryTests {
             ("huge", "of 1099511627776 bytes"), ("type", "of type 99"), ("no-dims", "without its dimensions"),
             ("no-name", "without a name"), ("twice", "outputs/r twice"), ("many-outputs", "more than 65536 outputs"),
             ("status", "returned 77 from evaluate"), ("beyond", "beyond the last element of outputs/r"),
-            ("before", "before the first element of outputs/r"),
+            ("before", "before the first element of outputs/r"), ("input", "wrote into inputs/a"),
         ])
     func refusals(_ misdeed: String, _ says: String) async throws {
         let failure = try await failure(misdeed)

@@ -14,11 +14,13 @@ struct LocaliserTests {
     /// Cases whose intermediates are kept.
     static let probed = StepTraceTests.steps.filter { !$0.intermediates.isEmpty }
 
-    private func order(_ trace: StepTrace) throws -> [String] {
-        var names: [String] = []
+    private func order(_ trace: StepTrace) throws -> [Localiser.Expected] {
+        var names: [Localiser.Expected] = []
         let trainer = Trainer(trace.configuration, EngineContext(threads: 1))
         trainer.initialize()
-        _ = try trainer.step(trace.firstStep, batch: trace.firstBatch) { name, _ in names.append(name) }
+        _ = try trainer.step(trace.firstStep, batch: trace.firstBatch) { name, tensor in
+            names.append(Localiser.Expected(name, tensor.elementType, tensor.shape))
+        }
         return names
     }
 
@@ -46,7 +48,7 @@ struct LocaliserTests {
         #expect(try localiser.compare(right, right).divergence == nil)
         if golden.name != "distillation" { #expect(try localiser.faults(right).faults.isEmpty) }
         localiser.samples = 4
-        for (place, tensor) in names.enumerated() where tensor != "loss" && tensor != "gradient_norm" {
+        for (place, tensor) in names.map(\.name).enumerated() where tensor != "loss" && tensor != "gradient_norm" {
             let values = golden.intermediates[tensor] ?? golden.outputs[tensor]
             guard let values, values.count > 0 else { continue }
             let element = values.count / 2
@@ -104,5 +106,44 @@ struct LocaliserTests {
         other.recipe["first_step"] = 2
         let (a, b) = (try StepTrace(golden, name: "a"), try StepTrace(other, name: "b"))
         #expect(throws: JudgingError.self) { try Localiser(order: []).compare(a, b) }
+    }
+
+    @Test("a tensor of another shape or type is refused by name, with one trace and with two")
+    func shapes() throws {
+        let golden = try #require(Self.probed.first { $0.name == "plain" })
+        let right = try StepTrace(golden, name: "right")
+        let localiser = Localiser(order: try order(right))
+        for named in golden.intermediates.tensors where named.tensor.count > 1 {
+            let (type, shape, bytes) = (named.tensor.type, named.tensor.shape, named.tensor.bytes)
+            let short = [shape[0] - 1] + shape.dropFirst()
+            var damaged = [
+                try Tensor(type: type, shape: [named.tensor.count, 1], bytes: bytes),
+                try Tensor(
+                    type: type, shape: short, bytes: Array(bytes.prefix(short.reduce(type.byteWidth, *)))),
+                try Tensor(type: type, shape: [0], bytes: []),
+            ]
+            if type == .bf16 { damaged.append(try Tensor(type: .fp16, shape: shape, bytes: bytes)) }
+            for tensor in damaged where tensor.shape != shape || tensor.type != type {
+                var changed = golden
+                changed.intermediates = TensorGroup(
+                    golden.intermediates.tensors.map { $0.name == named.name ? NamedTensor($0.name, tensor) : $0 })
+                let trace = try StepTrace(changed, name: "wrong.h5")
+                for attempt in [{ _ = try localiser.faults(trace) }, { _ = try localiser.compare(right, trace) }] {
+                    let error = try #require(throws: JudgingError.self) { try attempt() }
+                    #expect("\(error)".contains(named.name) && "\(error)".contains("wrong.h5"), "\(error)")
+                }
+            }
+        }
+    }
+
+    @Test("a fingerprint that is not that of the trace's tensors is told")
+    func alteredFingerprint() throws {
+        let golden = try #require(Self.probed.first { $0.name == "plain" })
+        let right = try StepTrace(golden, name: "right")
+        let localiser = Localiser(order: try order(right))
+        #expect(try localiser.faults(right).hasOtherFingerprint == false)
+        let altered = try StepTrace(try flipping("fingerprint", 3, in: golden), name: "altered")
+        #expect(try localiser.faults(altered).hasOtherFingerprint)
+        #expect(try localiser.compare(right, altered).otherFingerprints == ["altered"])
     }
 }

@@ -43,8 +43,8 @@
  * only between the entry of evaluate and its return.
  *
  * Memory. Every pointer that a host's function returns belongs to the host and is valid until evaluate returns; the table
- * itself is valid as long as the process. Pointers to data are aligned to 64 bytes. Inputs must not be written to; what
- * stands before and behind an output must not be written to, which is checked.
+ * itself is valid as long as the process. Pointers to data are aligned to 64 bytes. Inputs must not be written to, nor
+ * what stands before and behind an output; both are checked when evaluate returns.
  *
  * Versions. A version is major * 65536 + minor. Within a major version, members are only ever added at the end of the
  * structures and the meaning of none changes. A host refuses a plug-in of another major version. A plug-in that wants a

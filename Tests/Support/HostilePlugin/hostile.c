@@ -216,6 +216,7 @@ static touchstone_status evaluate(void *state, touchstone_case *question) {
   if (is("nan"))
     for (size_t i = 0; i < host->count(a); i++) r[i] = 0x7FC0;
   if (is("beyond") && is_for(host->case_name(question))) r[host->count(a)] = 1;
+  if (is("input") && is_for(host->case_name(question))) ((uint8_t *)host->data(a))[1] ^= 1;
   if (is("before") && is_for(host->case_name(question))) ((uint8_t *)r)[-1] = 1;
   return TOUCHSTONE_OK;
 }
