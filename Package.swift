@@ -107,6 +107,14 @@ let package = Package(
         .target(
             name: "TrainingData", dependencies: ["ExactMath", "JSON", "ModelSpec", "Reference", "Platform"],
             swiftSettings: strict),
+        // Distillation's soft targets, and experiments that show what the techniques do.
+        .target(
+            name: "Studies",
+            dependencies: [
+                "BFloat16", "Engine", "EngineOperations", "ExactMath", "GoldenIO", "Goldens", "JSON", "Kernels",
+                "ModelSpec",
+                "Pages", "Platform", "Reference", "TrainingData",
+            ], swiftSettings: strict),
         .executableTarget(
             name: "touchstone",
             dependencies: [
@@ -114,7 +122,7 @@ let package = Package(
                 "ModelSpec",
                 "BFloat16",
                 "ExactMath", "Pages", "Prover", "Reference",
-                "Platform", "TrainingData",
+                "Platform", "Studies", "TrainingData",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -149,6 +157,10 @@ let package = Package(
             dependencies: [
                 "BFloat16", "Checker", "ExactMath", "Goldens", "GoldenIO", "JSON", "ModelSpec", "Reference",
             ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "StudiesTests",
+            dependencies: ["Engine", "ExactMath", "GoldenIO", "ModelSpec", "Pages", "Studies", "TrainingData"],
             swiftSettings: strict),
         .testTarget(
             name: "TrainingDataTests", dependencies: ["TrainingData", "JSON", "ModelSpec", "Reference"],

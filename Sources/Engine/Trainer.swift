@@ -28,6 +28,10 @@ public final class Trainer {
     /// Whether steps gather ``Outcome/layers``.
     public var gathersDiagnostics = false
 
+    /// Changes every parameter's combined gradient before the update reads it: for experiments with codecs that the contract does not know. Such a
+    /// run is not one of clause T.
+    public var changesGradients: ((_ parameter: Int, _ gradient: UnsafeMutableBufferPointer<Float>) -> Void)?
+
     /// Bytes that training with this configuration takes, scratch left out.
     public static func bytes(_ c: ModelConfiguration, threads: Int) -> Int { Model.bytes(c, threads: threads) }
 
@@ -130,6 +134,13 @@ public final class Trainer {
             try withUnsafePointer(to: outcome.loss) { try probe?("loss", EngineTensor($0, [1])) }
         }
         try combine(step, &outcome, probe)
+        if let changesGradients {
+            for (index, parameter) in parameters.enumerated() {
+                changesGradients(
+                    index,
+                    UnsafeMutableBufferPointer(start: model.buffers.parameters[index].combined, count: parameter.count))
+            }
+        }
         try update(step, &outcome, probe)
         return outcome
     }
@@ -159,7 +170,9 @@ public final class Trainer {
     }
 
     /// The mean loss of sequences, at most ``sequenceCapacity``; nothing else.
-    public func loss(_ batch: TrainingBatch) throws -> Float {
+    ///
+    /// - Parameter probe: is shown every tensor of the forward pass, the logits among them.
+    public func loss(_ batch: TrainingBatch, probe: EngineProbe? = nil) throws -> Float {
         let length = configuration.sequenceLength
         let sequences = batch.tokens.count / length
         guard sequences <= sequenceCapacity else {
@@ -167,7 +180,7 @@ public final class Trainer {
         }
         try check(batch, sequences: sequences)
         model.load(batch)
-        return try model.forward(model.batch(0..<sequences), probe: nil).loss
+        return try model.forward(model.batch(0..<sequences), probe: probe).loss
     }
 
     /// What a kernel would read or write out of bounds is refused here.

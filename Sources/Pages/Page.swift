@@ -116,5 +116,11 @@ public struct Page {
         figcaption { color: var(--soft); font-size: .85rem; line-height: 1.35; } svg { width: 100%; height: auto; display: block; }
         svg text { fill: var(--soft); font: 12px system-ui, sans-serif; } svg .ink { fill: var(--ink); } .grid { stroke: var(--rule); } .axis { stroke: var(--soft); } .one { stroke: var(--one); fill: none; stroke-width: 1.5; } .mean { stroke: var(--two); fill: none; stroke-width: 2.5; }
         .bar { fill: var(--one); } .bar.right { fill: var(--good); } .bar.far { fill: var(--two); } .heat { fill: var(--two); } .dense { fill: var(--one); } .limit { stroke: var(--two); stroke-dasharray: 5 4; stroke-width: 1.5; } .frame { fill: var(--faint); stroke: var(--rule); } .seen { fill: var(--one); }
+        .line { fill: none; stroke-width: 1.8; } .marker { stroke: none; } .whisker { stroke-width: 1.2; opacity: .6; }
+        :root { --s0: #0072b2; --s1: #c24e00; --s2: #00795a; --s3: #a8478a; --s4: #7a5c00; --s5: #3a7ca5; --s6: #5c5c5c; --s7: #1c1c1c; }
+        @media (prefers-color-scheme: dark) { :root { --s0: #56b4e9; --s1: #e69f00; --s2: #3cc59b; --s3: #dd8fc3; --s4: #f0e442; --s5: #9ad0f5; --s6: #a8a8a8; --s7: #e8e8e8; } }
+        .line.s0, .whisker.s0 { stroke: var(--s0); } .line.s1, .whisker.s1 { stroke: var(--s1); stroke-dasharray: 7 3; } .line.s2, .whisker.s2 { stroke: var(--s2); stroke-dasharray: 2 3; } .line.s3, .whisker.s3 { stroke: var(--s3); stroke-dasharray: 9 3 2 3; }
+        .line.s4, .whisker.s4 { stroke: var(--s4); stroke-dasharray: 5 2; } .line.s5, .whisker.s5 { stroke: var(--s5); stroke-dasharray: 1 2; } .line.s6, .whisker.s6 { stroke: var(--s6); stroke-dasharray: 12 4; } .line.s7, .whisker.s7 { stroke: var(--s7); }
+        .whisker { stroke-dasharray: none !important; } .marker.s0 { fill: var(--s0); } .marker.s1 { fill: var(--s1); } .marker.s2 { fill: var(--s2); } .marker.s3 { fill: var(--s3); } .marker.s4 { fill: var(--s4); } .marker.s5 { fill: var(--s5); } .marker.s6 { fill: var(--s6); } .marker.s7 { fill: var(--s7); }
         """
 }

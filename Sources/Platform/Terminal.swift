@@ -42,6 +42,8 @@ public func monotonicSeconds() -> Double { Double(DispatchTime.now().uptimeNanos
 /// Ctrl-C and SIGTERM end long work between two steps, so that nothing half-written stays behind.
 public enum Interruption {
     private static let requested = Atomic<Bool>(false)
+    // A serial queue always gets a thread; the global ones have as many as there are processors, and long work fills them.
+    private static let queue = DispatchQueue(label: "signals", qos: .userInteractive)
     private static let sources = Mutex<[any DispatchSourceSignal]>([])
 
     /// From now on SIGINT and SIGTERM are noted instead of ending the process. The second of a kind ends it at once, for people who do
@@ -51,7 +53,7 @@ public enum Interruption {
             guard sources.isEmpty else { return }
             for number in [SIGINT, SIGTERM] {
                 signal(number, SIG_IGN)
-                let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
+                let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
                 let times = Atomic<Int>(0)
                 source.setEventHandler {
                     requested.store(true, ordering: .relaxed)

@@ -14,6 +14,8 @@ public struct TrainingSequence: Sendable, Hashable {
     public var start: [Int32] = []
     /// By key, half-open (V1).
     public var limit: [Int32] = []
+
+    public init() {}
 }
 
 /// Text as sequences of byte-level tokens, and their order (T7).

@@ -339,22 +339,6 @@ struct Train: AsyncParsableCommand {
     }
 }
 
-extension TrainingCorpus {
-    /// The sequences of a step as one batch with hard targets.
-    func trainingBatch(step: Int, configuration: ModelConfiguration) -> TrainingBatch {
-        TrainingBatch(batch(step: step, configuration: configuration))
-    }
-}
-
-extension TrainingBatch {
-    init(_ sequences: [TrainingSequence]) {
-        self.init(
-            tokens: sequences.flatMap(\.tokens), targets: .tokens(sequences.flatMap(\.targets)),
-            positions: sequences.flatMap(\.positions), visibilityStart: sequences.flatMap(\.start),
-            visibilityLimit: sequences.flatMap(\.limit))
-    }
-}
-
 /// A loss with four decimals.
 func decimals(_ value: Float) -> String {
     guard value.isFinite else { return "\(value)" }
