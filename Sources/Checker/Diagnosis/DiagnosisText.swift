@@ -165,7 +165,10 @@ public struct DiagnosisReport: Sendable {
                 "thin evidence: \(counted(evidence.differing, "element")) of other bits in all, \(evidence.fitting) of \(counted(evidence.tried, "deviation or pair", "deviations and pairs")) tried fit\(evidence.fitting == 1 ? "s" : ""); below \(Evidence.least) elements chance is not excluded: ask more cases"
             )
         }
-        for pattern in output.patterns.prefix(4) { add(pattern) }
+        for pattern in output.patterns.prefix(4) {
+            // What the policy allows is not wrong.
+            add(output.isWrong ? pattern : pattern.replacing(/^wrong|is wrong$/, with: "differs"))
+        }
         return lines
     }
 
