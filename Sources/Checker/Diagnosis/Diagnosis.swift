@@ -57,6 +57,9 @@ public struct Explanation: Sendable, Hashable {
     /// Of the wrong elements those explained, less those spoilt: 1 is perfect.
     public var score: Double { wrong == 0 ? 0 : Double(explained - spoilt) / Double(wrong) }
 
+    /// Elements that it makes right, less those that it makes wrong.
+    fileprivate var gain: Double { Double(explained - spoilt) }
+
     /// The names, joined by plus signs.
     public var name: String { deviations.map(\.name).joined(separator: " + ") }
 }
@@ -199,7 +202,8 @@ public struct Diagnoser: Sendable {
                 try attempt(pair.set, unexplained)
             }
         }
-        let outputs = try names.map { name in
+        let nearest = try closest(to: names.filter { exact[$0] == nil }, partial, ordered)
+        let outputs = names.map { name in
             let showing = differing.filter { $0.differing.contains(name) }
             let allowed = showing.compactMap { $0.observation.allowed[name] }
             let found = exact[name] ?? []
@@ -208,7 +212,7 @@ public struct Diagnoser: Sendable {
                 cases: compared.count { $0.names.contains(name) },
                 allowedVerdicts: Verdict.allCases.filter(allowed.contains),
                 exact: found.filter(\.spoiltOutputs.isEmpty) + found.filter { !$0.spoiltOutputs.isEmpty },
-                closest: found.isEmpty ? try closest(partial[name] ?? [], to: name, ordered) : [],
+                closest: nearest[name] ?? [],
                 evidence: Evidence(
                     differing: showing.reduce(0) { $0 + $1.differences(in: name, nanRule) }, fitting: found.count,
                     tried: tried),
@@ -286,23 +290,37 @@ public struct Diagnoser: Sendable {
         return result
     }
 
-    /// Those that come closest, each counted over all cases: sets that were given up at different cases cannot be compared. The leaders by either count are tried.
-    private func closest(_ partial: [Explanation], to name: String, _ cases: [Compared]) throws -> [Explanation] {
-        guard closestLimit > 0 else { return [] }
-        func leaders(_ value: (Explanation) -> Double) -> [Explanation] {
-            partial.enumerated().filter { $0.element.explained > 0 }
-                .sorted { (value($1.element), $0.offset) < (value($0.element), $1.offset) }
-                .map(\.element).prefix(3 * closestLimit).map { $0 }
+    /// Those that come closest to each output that nothing explains, each counted over all cases: sets that were given up at different cases cannot be
+    /// compared. The leaders by either count are tried.
+    private func closest(to names: [String], _ partial: [String: [Explanation]], _ cases: [Compared]) throws
+        -> [String: [Explanation]]
+    {
+        guard closestLimit > 0 else { return [:] }
+        var sets: [[Deviation]] = []
+        var wanted: [[Deviation]: [String]] = [:]
+        for name in names {
+            for value in [\Explanation.score, \.gain] {
+                let leaders = (partial[name] ?? []).filter { $0.explained > 0 }.enumerated()
+                    .sorted { ($1.element[keyPath: value], $0.offset) < ($0.element[keyPath: value], $1.offset) }
+                for (_, leader) in leaders.prefix(2 * closestLimit) {
+                    let set = leader.deviations
+                    if wanted[set] == nil { sets.append(set) }
+                    if wanted[set]?.contains(name) != true { wanted[set, default: []].append(name) }
+                }
+            }
         }
-        var counted: [Explanation] = []
-        for leader in leaders(\.score) + leaders({ Double($0.explained - $0.spoilt) })
-        where !counted.contains(where: { $0.deviations == leader.deviations }) {
-            guard let explanation = try explain(leader.deviations, [name], cases, inAll: true)[name] else { continue }
-            counted.append(explanation)
+        var counted: [String: [Explanation]] = [:]
+        for set in sets {
+            for (name, explanation) in try explain(set, wanted[set] ?? [], cases, inAll: true)
+            where explanation.score > 0 {
+                counted[name, default: []].append(explanation)
+            }
         }
-        return counted.filter { $0.score > 0 }.enumerated()
-            .sorted { ($1.element.score, $0.offset) < ($0.element.score, $1.offset) }
-            .map(\.element).prefix(closestLimit).map { $0 }
+        return counted.mapValues { explanations in
+            explanations.enumerated()
+                .sorted { ($1.element.score, $0.offset) < ($0.element.score, $1.offset) }
+                .map(\.element).prefix(closestLimit).map { $0 }
+        }
     }
 
     /// Outputs that are right in every case and would not be.

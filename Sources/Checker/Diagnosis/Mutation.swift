@@ -112,7 +112,7 @@ public struct MutationOutcome: Sendable, Hashable {
     public let fate: Fate
     /// Whether the diagnosis of every wrong output lists the planted deviations, or the one of two that shows in it, among those that reproduce every bit.
     public let isNamed: Bool
-    /// What the diagnosis names: all that reproduce every bit.
+    /// What the diagnosis names: all that reproduce every bit, of all outputs or of one each.
     public let explanations: [String]
     /// Cases that differ, of those answered.
     public let wrongCases: Int
@@ -225,12 +225,18 @@ public struct Mutator: Sendable {
         let planted = Set(mutation.deviations)
         let names = diagnosis?.outputs.map { output in output.exact.map { Set($0.deviations) } } ?? []
         let isNamed = !names.isEmpty && names.allSatisfy { $0.contains { $0.isSubset(of: planted) } }
-        let common = diagnosis?.commonExplanations ?? []
+        // Where no one cause explains all outputs, each has its own.
+        var explanations = (diagnosis?.commonExplanations ?? []).map { $0.map(\.name).joined(separator: " + ") }
+        if explanations.isEmpty {
+            explanations = (diagnosis?.outputs ?? []).flatMap { output in
+                output.exact.map { "outputs/\(output.name): \($0.name)" }
+            }
+        }
         let fate: MutationOutcome.Fate =
             if !report.conforms { .caught } else if report.count(.legalReordering) > 0 { .legal } else { .survived }
         return MutationOutcome(
             mutation: mutation, fate: fate, isNamed: isNamed,
-            explanations: common.map { $0.map(\.name).joined(separator: " + ") },
+            explanations: explanations,
             wrongCases: report.cases.count { one in one.outputs.contains { $0.verdict != .exact } },
             cases: report.cases.count)
     }
