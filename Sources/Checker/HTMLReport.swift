@@ -20,9 +20,9 @@ public struct HTMLReport {
         page.paragraph(
             report.conforms ? "Conforms" : "Does not conform", style: report.conforms ? "good" : "bad")
         page.facts(
-            [("outputs judged", "\(outputs.count) in \(report.cases.count) cases")]
+            [("outputs judged", "\(outputs.count) in \(counted(report.cases.count, "case"))")]
                 + Verdict.allCases.filter { report.count($0) > 0 }.map { ($0.rawValue, "\(report.count($0))") }
-                + (report.skipped.isEmpty ? [] : [("skipped, not implemented", "\(report.skipped.count) cases")])
+                + (report.skipped.isEmpty ? [] : [("skipped, not implemented", counted(report.skipped.count, "case"))])
                 + [
                     ("elements", "\(outputs.reduce(0) { $0 + $1.elements })"),
                     ("of other bits", "\(outputs.reduce(0) { $0 + $1.mismatches })"),

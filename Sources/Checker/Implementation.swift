@@ -1,4 +1,5 @@
 import GoldenIO
+import Platform
 
 /// Something that answers cases: the engine, a process, a shared library.
 public protocol Implementation: Sendable {
@@ -10,6 +11,20 @@ public protocol Implementation: Sendable {
     /// - Throws: ``ImplementationFailure`` (crash, hang, malformed answer), which is a verdict on the case; any other error means that nothing
     ///   could be asked.
     func outputs(for goldenCase: GoldenCase) async throws -> TensorGroup?
+
+    /// The outputs of several cases, of names of their own; one after another unless an implementation is quicker with all at once.
+    func outputs(forAll goldenCases: [GoldenCase]) async throws -> [TensorGroup?]
+}
+
+extension Implementation {
+    public func outputs(forAll goldenCases: [GoldenCase]) async throws -> [TensorGroup?] {
+        var all: [TensorGroup?] = []
+        for one in goldenCases {
+            try Interruption.check()
+            all.append(try await outputs(for: one))
+        }
+        return all
+    }
 }
 
 /// What an implementation did instead of answering a case.

@@ -7,12 +7,14 @@ extension Judge {
     /// A case that the implementation does not have is skipped, or its outputs are missing under ``JudgingOptions/requiresAll``. One on which it fails gets
     /// the verdict `failed` on every output, or `malformed` where it answered what is no answer; the next case is asked all the same.
     ///
-    /// - Parameter onCase: Called after each case.
+    /// - Parameters:
+    ///   - onAnswer: Called with each case that was answered.
+    ///   - onCase: Called after each case.
     /// - Throws: `GoldenIOError` if the golden file cannot be read, `Interrupted`, and whatever the implementation throws that is not an
     ///   ``ImplementationFailure``.
     public static func judge(
         _ implementation: any Implementation, against golden: GoldenFile, options: JudgingOptions,
-        into report: inout Report, onCase: () -> Void = {}
+        into report: inout Report, onAnswer: ((Observation) -> Void)? = nil, onCase: () -> Void = {}
     ) async throws {
         for name in golden.caseNames where options.cases.isEmpty || options.cases.contains(name) {
             try Interruption.check()
@@ -24,10 +26,11 @@ extension Judge {
                 if let outputs = try await implementation.outputs(for: question) {
                     var answer = question
                     answer.outputs = outputs
-                    report.append(
-                        try judge(
-                            drawn: answer, against: right, suite: suite, file: golden.path, options: options,
-                            wantsPictures: report.needsPictures(options)))
+                    let found = try judge(
+                        drawn: answer, against: right, suite: suite, file: golden.path, options: options,
+                        wantsPictures: report.needsPictures(options))
+                    report.append(found)
+                    onAnswer?(Observation(right, outputs: outputs, judged: found))
                     report.noteExtraOutputs(of: answer, against: right, from: implementation.name)
                 } else if options.requiresAll {
                     report.append(judge(nil, against: right, suite: suite, file: golden.path, options: options))

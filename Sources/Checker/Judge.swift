@@ -1,4 +1,5 @@
 import GoldenIO
+import Platform
 
 /// How to judge.
 public struct JudgingOptions: Sendable {
@@ -38,12 +39,15 @@ public enum Judge {
     /// ``/GoldenIO/StoredTensor``'s filtered chunks. A case that the candidate lacks, or has no output of, is skipped unless
     /// ``JudgingOptions/requiresAll``.
     ///
-    /// - Throws: `GoldenIOError` if either file cannot be read; ``JudgingError/tooFewDraws(caseName:output:draws:needed:)``.
+    /// - Parameter onAnswer: Called with each case that was answered, whole in memory; nil: none is read whole.
+    /// - Throws: `GoldenIOError` if either file cannot be read; ``JudgingError/tooFewDraws(caseName:output:draws:needed:)``; `Interrupted`.
     public static func judge(
-        _ candidate: GoldenFile, against golden: GoldenFile, options: JudgingOptions, into report: inout Report
+        _ candidate: GoldenFile, against golden: GoldenFile, options: JudgingOptions, into report: inout Report,
+        onAnswer: ((Observation) -> Void)? = nil
     ) throws {
         let offered = Set(candidate.caseNames)
         for name in golden.caseNames where options.cases.isEmpty || options.cases.contains(name) {
+            try Interruption.check()
             let right = CaseView(try golden.openCase(name, groups: [.inputs, .outputs, .truth, .bounds]))
             let answer =
                 offered.contains(name)
@@ -57,6 +61,13 @@ public enum Judge {
                 answer, against: right, suite: suite, file: golden.path, options: options,
                 wantsPictures: report.needsPictures(options))
             report.append(found)
+            if let onAnswer, answer != nil {
+                let given = try candidate.readCase(name, groups: [.outputs, .intermediates])
+                onAnswer(
+                    Observation(
+                        try golden.readCase(name), outputs: given.outputs, intermediates: given.intermediates,
+                        judged: found))
+            }
             for extra in answer?[.outputs] ?? [] where right[.outputs, extra.name] == nil {
                 report.append(note: "\(candidate.path): case '\(name)' has an extra output '\(extra.name)', not judged")
             }

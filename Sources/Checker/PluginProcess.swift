@@ -148,7 +148,7 @@ struct ProcessFailure: Error, CustomStringConvertible {
     var description: String { printed.isEmpty ? what : what + "; it printed:\n" + printed }
 }
 
-/// A command asked one case at a time, each in a file of its own: slow, and the same to whoever asks as a library.
+/// A command asked one case at a time, each in a file of its own: slow, and the same to whoever asks as a library. Several cases asked at once share a file.
 public struct ProcessImplementation: Implementation {
     public let plugin: PluginProcess
     public var name: String { plugin.command }
@@ -157,19 +157,26 @@ public struct ProcessImplementation: Implementation {
 
     /// Runs the command on a file with this one case. A case without any output in the answer, or absent from it, is one that the command does not have.
     public func outputs(for goldenCase: GoldenCase) async throws -> TensorGroup? {
+        try await outputs(forAll: [goldenCase])[0]
+    }
+
+    /// Runs the command once, on a file with all of the cases. A failure is laid to the first.
+    public func outputs(forAll goldenCases: [GoldenCase]) async throws -> [TensorGroup?] {
+        guard let goldenCase = goldenCases.first else { return [] }
         let folder = FileManager.default.temporaryDirectory.path + "/touchstone-\(UUID().uuidString)"
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: folder) }
         let (input, output) = (folder + "/in.h5", folder + "/out.h5")
-        var question = goldenCase
-        for group in CaseGroup.allCases where group != .inputs { question[group] = [] }
         let suite = (try? OperationCatalog.operation(named: goldenCase.op))?.suite.rawValue ?? ""
         let writer = try GoldenWriter(
             path: input,
             header: GoldenHeader(
                 specVersion: Specification.version, suite: suite, tier: "", generator: Specification.generator, seed: 0)
         )
-        try writer.write(question)
+        for var question in goldenCases {
+            for group in CaseGroup.allCases where group != .inputs { question[group] = [] }
+            try writer.write(question)
+        }
         try writer.finish()
         func failure(_ kind: ImplementationFailure.Kind, _ what: String, _ printed: String = "")
             -> ImplementationFailure
@@ -184,9 +191,12 @@ public struct ProcessImplementation: Implementation {
         }
         do {
             let file = try GoldenFile(reading: output, byteLimit: plugin.outputLimit)
-            guard file.caseNames.contains(goldenCase.name) else { return nil }
-            let outputs = try file.readCase(goldenCase.name, groups: [.outputs]).outputs
-            return outputs.isEmpty ? nil : outputs
+            let answered = Set(file.caseNames)
+            return try goldenCases.map { one in
+                guard answered.contains(one.name) else { return nil }
+                let outputs = try file.readCase(one.name, groups: [.outputs]).outputs
+                return outputs.isEmpty ? nil : outputs
+            }
         } catch {
             throw failure(.malformed, "wrote an {out} that cannot be read: \(error)")
         }

@@ -144,11 +144,13 @@ public struct TextReport {
         let outputs = report.cases.reduce(0) { $0 + $1.outputs.count }
         let conforming = report.cases.reduce(0) { $0 + $1.outputs.count { $0.verdict.conforms } }
         let verdict = report.conforms ? colour("CONFORMS", "32") : colour("DOES NOT CONFORM", "31")
-        var parts = ["\(verdict): \(conforming) of \(outputs) outputs in \(report.cases.count) cases"]
+        var parts = [
+            "\(verdict): \(conforming) of \(counted(outputs, "output")) in \(counted(report.cases.count, "case"))"
+        ]
         for kind in Verdict.allCases where report.count(kind) > 0 {
             parts.append("\(report.count(kind)) \(kind.rawValue)")
         }
-        let skipped = report.skipped.isEmpty ? "" : "; \(report.skipped.count) cases skipped"
+        let skipped = report.skipped.isEmpty ? "" : "; \(counted(report.skipped.count, "case")) skipped"
         return parts[0] + " (" + parts.dropFirst().joined(separator: ", ") + ")" + skipped
     }
 

@@ -201,7 +201,7 @@ public struct ConfigurationFileError: Error, Sendable, CustomStringConvertible {
 }
 
 /// Levenshtein's distance: how many letters to change, add or drop.
-func editDistance(_ first: String, _ second: String) -> Int {
+package func editDistance(_ first: String, _ second: String) -> Int {
     let second = Array(second)
     var row = Array(0...second.count)
     for (i, character) in first.enumerated() {

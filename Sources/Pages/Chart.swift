@@ -93,9 +93,14 @@ public struct Chart: Sendable {
             svg += Plots.text(placeX(tick.value), bottom + 18, tick.label)
         }
         svg += Plots.line(left, bottom, width - right, bottom, "axis")
+        var labels: [Double] = []
         for reference in references where Self.isShown(reference.y, yScale) {
-            svg += Plots.line(left, placeY(reference.y), width - right, placeY(reference.y), "limit")
-            svg += Plots.text(width - right - 2, placeY(reference.y) - 4, reference.name, anchor: "end")
+            let place = placeY(reference.y)
+            svg += Plots.line(left, place, width - right, place, "limit")
+            // Names that would lie on each other stand side by side.
+            let beside = labels.count { abs($0 - place) < 14 }
+            labels.append(place)
+            svg += Plots.text(width - right - 2 - 120 * Double(beside), place - 4, reference.name, anchor: "end")
         }
         for (index, one) in shown.enumerated() {
             let style = "s\(index % Self.styles)"
@@ -126,6 +131,39 @@ public struct Chart: Sendable {
             svg += Self.marker(index, at.x + 13, at.y) + Plots.text(at.x + 32, at.y + 4, one.name, anchor: "start")
         }
         return svg + "</svg>"
+    }
+
+    /// Names below each other, each with a value and how far it may be off, about a vertical line at 0.
+    public static func intervals(
+        _ title: String, axis: String, _ rows: [(name: String, value: Double, halfWidth: Double?)]
+    ) -> String {
+        let finite = rows.filter { $0.value.isFinite }
+        guard !finite.isEmpty else { return "" }
+        var ends = [0.0]
+        for row in finite { ends += [row.value - (row.halfWidth ?? 0), row.value + (row.halfWidth ?? 0)] }
+        let x = Axis(ends, .linear, places: 4)
+        let (width, left, right, top, line) = (420.0, 140.0, 14.0, 26.0, 22.0)
+        let bottom = top + line * Double(finite.count) + 6
+        func place(_ value: Double) -> Double { left + (width - left - right) * x.fraction(value) }
+        var svg = Plots.open(
+            width, bottom + 44,
+            "\(title): \(finite.map { "\($0.name) \(Number.text($0.value))" }.joined(separator: ", "))")
+        svg += Plots.text(12, 14, title, anchor: "start", style: "ink")
+        for tick in x.ticks {
+            svg += Plots.line(place(tick.value), top, place(tick.value), bottom, "grid")
+            svg += Plots.text(place(tick.value), bottom + 18, tick.label)
+        }
+        svg += Plots.line(place(0), top, place(0), bottom, "limit")
+        for (index, row) in finite.enumerated() {
+            let y = top + line * (Double(index) + 0.6)
+            svg += Plots.text(left - 8, y + 4, row.name, anchor: "end")
+            if let half = row.halfWidth {
+                svg += Plots.line(place(row.value - half), y, place(row.value + half), y, "whisker s0")
+            }
+            svg += marker(0, place(row.value), y)
+        }
+        svg += Plots.line(left, bottom, width - right, bottom, "axis")
+        return svg + Plots.text(left + (width - left - right) / 2, bottom + 36, axis) + "</svg>"
     }
 
     private static func isShown(_ value: Double, _ scale: Scale) -> Bool {

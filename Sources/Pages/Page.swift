@@ -112,7 +112,7 @@ public struct Page {
         .scroll { overflow-x: auto; margin: .6rem 0; } a { color: var(--one); }
         pre { white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid var(--rule); border-radius: 6px; padding: .8rem; background: var(--faint); } code { overflow-wrap: anywhere; }
         section { border-top: 1px solid var(--rule); margin-top: 2rem; } section h2 { margin-top: 1rem; }
-        .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1rem 1.5rem; margin: 1rem 0; } figure { margin: 0; min-width: 0; max-width: 34rem; } figure.wide { max-width: none; }
+        .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem 1.5rem; margin: 1rem 0; } figure { margin: 0; min-width: 0; max-width: 34rem; } figure.wide { max-width: none; }
         figcaption { color: var(--soft); font-size: .85rem; line-height: 1.35; } svg { width: 100%; height: auto; display: block; }
         svg text { fill: var(--soft); font: 12px system-ui, sans-serif; } svg .ink { fill: var(--ink); } .grid { stroke: var(--rule); } .axis { stroke: var(--soft); } .one { stroke: var(--one); fill: none; stroke-width: 1.5; } .mean { stroke: var(--two); fill: none; stroke-width: 2.5; }
         .bar { fill: var(--one); } .bar.right { fill: var(--good); } .bar.far { fill: var(--two); } .heat { fill: var(--two); } .dense { fill: var(--one); } .limit { stroke: var(--two); stroke-dasharray: 5 4; stroke-width: 1.5; } .frame { fill: var(--faint); stroke: var(--rule); } .seen { fill: var(--one); }

@@ -144,8 +144,8 @@ extension Study {
                         Chart(
                             "Variance of the logit gradient", x: "targets a token", y: "E |g - E g|^2",
                             xScale: .octaves,
-                            yScale: .decades, expectation.variance),
-                        "What being unbiased costs; top-k has none."
+                            yScale: .decades, expectation.variance.filter { $0.name != TargetMethod.topK.rawValue }),
+                        "What being unbiased costs; top-k has no variance."
                     ),
                 ]),
         ]

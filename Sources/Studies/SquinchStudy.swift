@@ -72,7 +72,7 @@ extension Study {
             method: [
                 "Two-layer models of width \(lab.options.width) on bytes, \(lab.steps) steps of 8 sequences of \(lab.configuration.sequenceLength) tokens, \(ranks) ranks in one process. Every method of a seed begins with the same weights and reads the same texts in the same order; differences are taken seed by seed against bf16.",
                 "bf16 and the Squinch variants pass both legs of the all-reduce (clause S8). The naive codecs are applied once to the combined fp32 gradient, with one scale a tensor, which is in their favour: int8 and int6 round x / max|x| to 127 and 31 steps, the sign keeps sign(x) times the mean of |x|. EF: error feedback (S7).",
-                "The codec's errors are those of one encode and decode of the gradients of rank 0 at step \(max(1, lab.steps / 2)) of the first bf16 run. Relative bias: the mean of (|decoded| - |x|) / |x| over elements that are not 0.",
+                "The codec's errors are those of one encode and decode of the gradients of rank 0 at step \(max(1, lab.steps / 2)) of the first bf16 run. Biases are over elements that are not 0; d is what x decodes to.",
             ],
             csv: [["method", "bits a leg", "seed", "final training loss", "held-out loss"]])
         for (method, one) in zip(methods, results) {
@@ -91,14 +91,12 @@ extension Study {
                 method.name == "bf16" ? "" : one.difference(from: bf16).text(4, signed: true),
             ])
         }
-        var differences = Chart(
-            "Held-out loss minus bf16's, 95 % intervals", x: "method, in the order of the table", y: "difference",
-            zip(1..., results).map { place, one in
+        let differences = Chart.intervals(
+            "Held-out loss minus bf16's", axis: "difference, 95 % intervals",
+            results.filter { $0.name != "bf16" }.map { one in
                 let difference = one.difference(from: bf16)
-                return Chart.Series(
-                    one.name, [Chart.Point(Double(place), difference.mean, spread: difference.halfWidth)])
+                return (one.name, difference.mean, difference.halfWidth)
             })
-        differences.references = [(0, "bf16")]
         result.sections = [
             StudyResult.Section(
                 "What it costs", text: "Lower is better. The interval is of the mean over seeds.",
@@ -113,12 +111,11 @@ extension Study {
                             [results[1], results[2], results[8], results[9], results[10]].map(\.curve)),
                         "Codecs with one scale a tensor beside bf16 and floor16."
                     ),
-                    (differences, "A whisker that crosses 0: no difference that these seeds can show."),
                 ], table: table),
             StudyResult.Section(
                 "What the codec does to real gradients",
                 text:
-                    "floor16 rounds magnitudes down, so it shrinks gradients; round15 and stochastic15 round to nearest and without bias, but lose one code.",
+                    "Two biases: the mean of (|d| - |x|) / |x| gives every element one voice, the small ones of a block too, which have no code of their own; the other is that of the sum of magnitudes, in which large elements count.",
                 charts: [(codec.chart, "Each dot is a parameter of the model.")], table: codec.table),
             StudyResult.Section(
                 "Scales that clip (S9)",
@@ -132,6 +129,8 @@ extension Study {
                         ]
                     }),
         ]
+        result.sections[0].charts.append(
+            (differences, "An interval that crosses the line: no difference that these seeds can show."))
         return result
     }
 
@@ -140,10 +139,13 @@ extension Study {
         chart: Chart, table: [[String]]
     ) {
         var series: [Chart.Series] = []
-        var table = [["variant", "elements", "relative RMS error", "relative bias", "coded as zero"]]
+        var table = [
+            ["variant", "elements", "relative RMS error", "mean relative bias", "bias of the sum", "decoded as zero"]
+        ]
         for variant in SquinchVariant.allCases {
             var points: [Chart.Point] = []
             var (squares, power, bias, nonzero, zeros, elements) = (0.0, 0.0, 0.0, 0, 0, 0)
+            var (magnitudes, excess) = (0.0, 0.0)
             for (index, gradient) in gradients.enumerated() {
                 let random = RandomStream(seed: seed, stream: RandomStreams.rounding, step: UInt32(index))
                 let words =
@@ -155,6 +157,8 @@ extension Study {
                     let (x, d) = (Double(x), Double(d))
                     squares += (d - x) * (d - x)
                     power += x * x
+                    magnitudes += abs(x)
+                    excess += abs(d) - abs(x)
                     ownBias += (abs(d) - abs(x)) / abs(x)
                     ownCount += 1
                     if d == 0 { zeros += 1 }
@@ -167,7 +171,7 @@ extension Study {
             series.append(Chart.Series(variant.rawValue, points, isJoined: false))
             table.append([
                 variant.rawValue, "\(elements)", Number.text((squares / max(power, 1e-300)).squareRoot()),
-                Number.text(bias / Double(max(1, nonzero))),
+                Number.text(bias / Double(max(1, nonzero))), Number.text(excess / max(magnitudes, 1e-300)),
                 "\(Number.text(100 * Double(zeros) / Double(max(1, nonzero)))) %",
             ])
         }

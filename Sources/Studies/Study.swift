@@ -66,7 +66,8 @@ public struct StudyResult: Sendable {
     public struct Section: Sendable {
         public var title: String
         public var text: String?
-        public var charts: [(chart: Chart, caption: String)] = []
+        /// SVG, and what it shows.
+        public var charts: [(svg: String, caption: String)] = []
         public var table: [[String]] = []
         /// The first column of the table that holds numbers.
         public var numbersFrom = 1
@@ -75,7 +76,8 @@ public struct StudyResult: Sendable {
             _ title: String, text: String? = nil, charts: [(chart: Chart, caption: String)] = [],
             table: [[String]] = [], numbersFrom: Int = 1
         ) {
-            (self.title, self.text, self.charts) = (title, text, charts)
+            (self.title, self.text) = (title, text)
+            self.charts = charts.map { ($0.chart.svg, $0.caption) }
             (self.table, self.numbersFrom) = (table, numbersFrom)
         }
     }
@@ -94,7 +96,7 @@ public struct StudyResult: Sendable {
         for section in sections {
             page.heading(section.title)
             if let text = section.text { page.paragraph(text) }
-            page.figures(section.charts.map { ($0.chart.svg, $0.caption) })
+            page.figures(section.charts)
             if !section.table.isEmpty { page.table(section.table, numbersFrom: section.numbersFrom) }
         }
         page.heading("How it was done")

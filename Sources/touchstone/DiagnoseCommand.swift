@@ -4,34 +4,34 @@ import Foundation
 import GoldenIO
 import Goldens
 import JSON
+import ModelSpec
 import Platform
+
+extension DotRecipe: ExpressibleByArgument {}
 
 struct Diagnose: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Name what an implementation does instead: the variant of the reference that gives its bits.",
         discussion: """
-            Takes what `validate` takes. For every operation with a wrong output, named deviations from the specification are tried alone and, \
-            where none suffices, in pairs: rounding, flushing, orders of summation, masks, codes, scales. One that gives the observed bits in every case, \
-            the right ones too, is reported; where there is none, the closest, and what the wrong elements have in common.
+            Takes what `validate` takes and judges by the same policies. For every operation with other bits, named deviations from the specification are \
+            tried alone and, where none suffices, in pairs: rounding, flushing, orders of summation, masks, codes, scales. Those that give the observed \
+            bits in every case, the right ones too, are reported, with how many elements speak for them; where there is none, the closest, counted over all cases, \
+            and what the wrong elements have in common. Other bits that the policy allows, such as another order of summation, are named too and are not wrong. \
+            What was missing, malformed or failed has no bits to search and is listed.
 
               touchstone diagnose --exec 'python my_kernel.py {in} {out}' --suite dot
+              touchstone diagnose --library ./libmine.so --policy exact --format html --output diagnosis.html
+              touchstone diagnose --library ./libmine.so --probe-order 40
               touchstone diagnose --list
 
-            Exit status 0 if nothing is wrong, 1 if something is, named or not.
+            --probe-order asks new questions of dot.gemm: two powers of two that cancel at two places, ones elsewhere. What is lost tells the tree of \
+            additions, for each element of a product of 20 x 18 by itself.
+
+            Exit status, as of `validate`: 0 if all that was answered conforms, 1 if not, named or not, 2 if some of it could not be judged (a crash, a hang), \
+            or nothing was answered.
             """)
 
-    @Argument(help: ArgumentHelp("The file to diagnose.", valueName: "file.h5"))
-    var file: String?
-
-    @Option(
-        name: .long,
-        help: ArgumentHelp("The command to diagnose; {in} and {out} stand for paths.", valueName: "command"))
-    var exec: String?
-
-    @Option(
-        name: .long,
-        help: ArgumentHelp("A shared library with the functions of touchstone.h to diagnose.", valueName: "lib"))
-    var library: String?
+    @OptionGroup var subject: SubjectOptions
 
     @Option(
         name: .long,
@@ -40,17 +40,12 @@ struct Diagnose: AsyncParsableCommand {
             valueName: "terms"))
     var probeOrder: Int?
 
-    @Option(name: .long, help: ArgumentHelp("The folder of goldens, or one golden file.", valueName: "path"))
-    var goldens = "GoldenData"
-
-    @Option(name: .long, help: "A suite; may be given several times. All by default.")
-    var suite: [Suite] = []
-
-    @Option(name: .customLong("case"), help: "A case; may be given several times. All by default.")
-    var cases: [String] = []
-
-    @Option(name: .long, help: "class: all NaNs are equal. bits: every bit counts.")
-    var nan: NaNRule = .asClass
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "The recipe to probe; may be given several times. All by default: chain-ieee, plain fp32, then paired-ftz.",
+            valueName: "recipe"))
+    var probeRecipe: [DotRecipe] = []
 
     @Flag(name: .long, inversion: .prefixedNo, help: "Try pairs where no single deviation suffices.")
     var pairs = true
@@ -58,11 +53,8 @@ struct Diagnose: AsyncParsableCommand {
     @Flag(name: .long, help: "List the deviations that are known, and do nothing else.")
     var list = false
 
-    @Option(name: .long, help: ArgumentHelp("Seconds that the command may take for one file.", valueName: "seconds"))
-    var timeout: Double = 600
-
-    @Option(name: .long, help: "text or json.")
-    var format: MutateFormat = .text
+    @Option(name: .long, help: "text, json or html (one page).")
+    var format: PageFormat = .text
 
     @Option(
         name: [.short, .long],
@@ -74,115 +66,102 @@ struct Diagnose: AsyncParsableCommand {
 
     func validate() throws {
         if list { return }
-        if [file, exec, library].count(where: { $0 != nil }) != 1 {
-            throw ValidationError("Give one of a file to diagnose, a command with --exec and a library with --library.")
+        try subject.requireSubject()
+        if let probeOrder {
+            if !(2...256).contains(probeOrder) { throw ValidationError("--probe-order takes 2 to 256.") }
+            if subject.file != nil {
+                throw ValidationError("--probe-order asks new questions: it needs --exec or --library.")
+            }
+            if format == .html { throw ValidationError("--probe-order answers as text or json.") }
+        } else if !probeRecipe.isEmpty {
+            throw ValidationError("--probe-recipe goes with --probe-order.")
         }
-        if let probeOrder, !(2...256).contains(probeOrder) { throw ValidationError("--probe-order takes 2 to 256.") }
-        if probeOrder != nil && file != nil {
-            throw ValidationError("--probe-order asks new questions: it needs --exec or --library.")
-        }
-        if let exec, !exec.contains("{out}") {
-            throw ValidationError("The command of --exec must say where {out} goes.")
-        }
-        if !(timeout > 0 && timeout <= 1e6) { throw ValidationError("--timeout takes seconds above 0.") }
     }
 
     func run() async throws {
         if list { return printList() }
         Interruption.watch()
         if let probeOrder { return try await showOrder(probeOrder) }
-        var report = DiagnosisReport(subject: file ?? exec ?? library ?? "")
-        var byOperation: [String: [Observation]] = [:]
-        var order: [String] = []
-        func add(_ observation: Observation) {
-            let op = observation.goldenCase.op
-            if byOperation[op] == nil { order.append(op) }
-            byOperation[op, default: []].append(observation)
-        }
-        func add(_ candidate: GoldenFile, _ golden: GoldenFile) throws {
-            let offered = Set(candidate.caseNames)
-            for name in golden.caseNames where (cases.isEmpty || cases.contains(name)) && offered.contains(name) {
-                let right = try golden.readCase(name)
-                let answer = try candidate.readCase(name, groups: [.outputs, .intermediates])
-                add(Observation(goldenCase: right, outputs: answer.outputs, intermediates: answer.intermediates))
-            }
-        }
-        if let file {
-            let candidate = try GoldenFile(reading: file)
-            try add(candidate, try goldenFile(for: candidate, in: goldens))
-        } else if let exec {
-            let plugin = try PluginProcess(command: exec, timeout: .seconds(timeout))
-            let paths = try goldenPaths(goldens, suites: suite.map(\.rawValue))
-            try await plugin.answers(to: paths, cases: Set(cases), label: "ask", quiet: quiet) {
-                try add($0, $1)
-            } failed: { _, _, error, _ in
-                report.append(note: error.description)
-            }
-        } else if let library {
-            let plugin = PluginLibrary(path: library, limits: limits)
-            try await plugin.open()
-            let paths = try goldenPaths(goldens, suites: suite.map(\.rawValue))
-            let bar = ProgressBar("ask", total: UInt64(paths.count), unit: "files", quiet: quiet)
-            for (index, path) in paths.enumerated() {
-                let golden = try GoldenFile(reading: path)
-                for name in golden.caseNames where cases.isEmpty || cases.contains(name) {
-                    try Interruption.check()
-                    let right = try golden.readCase(name)
-                    do {
-                        guard let outputs = try await plugin.outputs(for: right) else { continue }
-                        add(Observation(goldenCase: right, outputs: outputs))
-                    } catch let failure as ImplementationFailure {
-                        report.append(note: failure.description)
-                    }
-                }
-                bar.update(UInt64(index + 1))
-            }
-            bar.finish()
-            await plugin.close()
-        }
-        guard !order.isEmpty else {
-            throw JudgingError.nothingToJudge("the implementation answered no case of '\(goldens)'")
-        }
-        let diagnoser = Diagnoser(nanRule: nan, triesPairs: pairs)
-        let bar = ProgressBar("diagnose", total: UInt64(order.count), unit: "operations", quiet: quiet)
-        for (done, op) in order.enumerated() {
+        let observations = Observations()
+        let judged = try await subject.judge(label: "ask", quiet: quiet) { observations.append($0) }
+        var report = DiagnosisReport(judged)
+        let diagnoser = Diagnoser(nanRule: subject.nan, triesPairs: pairs)
+        let bar = ProgressBar(
+            "diagnose", total: UInt64(observations.operations.count), unit: "operations", quiet: quiet)
+        for (done, op) in observations.operations.enumerated() {
             try Interruption.check()
-            report.append(op, try diagnoser.diagnose(byOperation[op] ?? []))
+            report.append(op, try diagnoser.diagnose(observations.of(op)))
             bar.update(UInt64(done + 1))
         }
         bar.finish()
-        let isTerminal = output == nil && Terminal.standardOutputIsTerminal
-        let colour = isTerminal && ProcessInfo.processInfo.environment["NO_COLOR"] == nil
-        let text = format == .json ? try report.json.text(indented: true) + "\n" : report.text(usesColour: colour)
-        if let output {
-            try Files.replace(output, with: Array(text.utf8))
-        } else if !quiet {
-            print(text, terminator: "")
-        }
-        if report.wrong > 0 { throw ExitCode(1) }
+        let text =
+            switch format {
+            case .text: report.text(usesColour: allowsColour(output: output))
+            case .json: try report.json.text(indented: true) + "\n"
+            case .html: report.html
+            }
+        try write(text, to: output, quiet: quiet)
+        try SubjectOptions.end(judged)
     }
 
-    private var limits: PluginLibrary.Limits {
-        var limits = PluginLibrary.Limits()
-        limits.seconds = timeout
-        return limits
+    /// What was answered, by operation in the order of the cases.
+    private final class Observations {
+        private(set) var operations: [String] = []
+        private var byOperation: [String: [Observation]] = [:]
+
+        func append(_ observation: Observation) {
+            let op = observation.goldenCase.op
+            if byOperation[op] == nil { operations.append(op) }
+            byOperation[op, default: []].append(observation)
+        }
+
+        func of(_ op: String) -> [Observation] { byOperation[op] ?? [] }
     }
 
     private func showOrder(_ terms: Int) async throws {
         let implementation: any Implementation
         var opened: PluginLibrary?
-        if let library {
-            let plugin = PluginLibrary(path: library, limits: limits)
-            try await plugin.open()
+        if subject.library != nil {
+            let plugin = try await subject.openLibrary()
             implementation = plugin
             opened = plugin
         } else {
-            implementation = ProcessImplementation(
-                try PluginProcess(command: exec ?? "", timeout: .seconds(timeout)))
+            implementation = ProcessImplementation(try subject.process())
         }
-        let order = try await SummationOrder.probe(implementation, terms: terms)
+        var orders: [SummationOrder] = []
+        var complaints: [String] = []
+        var isJudged = true
+        for recipe in probeRecipe.isEmpty ? [.chainIEEE, .pairedFTZ] : probeRecipe {
+            do {
+                orders.append(try await SummationOrder.probe(implementation, terms: terms, recipe: recipe))
+            } catch let error as JudgingError {
+                complaints.append("\(recipe.rawValue): \(error)")
+            } catch let failure as ImplementationFailure {
+                complaints.append("\(recipe.rawValue): \(failure)")
+                isJudged = false
+            }
+        }
         await opened?.close()
-        print(order.text, terminator: "")
+        guard !orders.isEmpty else { throw JudgingError.nothingToJudge(complaints.joined(separator: "; ")) }
+        if format == .json {
+            let json = JSONValue.object([
+                "format": 1, "subject": .string(implementation.name), "orders": .array(orders.map(\.json)),
+                "notes": .array(complaints.map(JSONValue.string)),
+            ])
+            try write(try json.text(indented: true) + "\n", to: output, quiet: quiet)
+        } else {
+            var text = ""
+            for (index, order) in orders.enumerated() {
+                if index > 0, order.isSame(as: orders[0]) {
+                    text += "\(order.recipe.rawValue), \(order.terms) terms: as \(orders[0].recipe.rawValue)\n"
+                } else {
+                    text += order.text
+                }
+            }
+            text += complaints.map { "note: \($0)\n" }.joined()
+            try write(text, to: output, quiet: quiet)
+        }
+        if !isJudged { throw ExitCode(2) }
     }
 
     private func printList() {

@@ -112,10 +112,8 @@ struct Fuzz: AsyncParsableCommand {
             valueName: "state.json"))
     var resume: String?
 
-    enum Format: String, ExpressibleByArgument, CaseIterable { case text, json }
-
     @Option(name: .long, help: "text or json.")
-    var format: Format = .text
+    var format: PlainFormat = .text
 
     @Option(
         name: .long,
@@ -153,7 +151,9 @@ struct Fuzz: AsyncParsableCommand {
         }
         for name in operation {
             do { _ = try OperationCatalog.operation(named: name) } catch {
-                throw ValidationError("--operation: \(error).")
+                // The error may end in a question.
+                let text = "\(error)"
+                throw ValidationError("--operation: \(text)\(text.hasSuffix("?") ? "" : ".")")
             }
         }
     }
@@ -268,14 +268,10 @@ struct Fuzz: AsyncParsableCommand {
     }
 
     private func show(_ result: FuzzReport) throws {
-        let colour =
-            report == nil && Terminal.standardOutputIsTerminal && ProcessInfo.processInfo.environment["NO_COLOR"] == nil
-        let text = format == .text ? result.text(usesColour: colour) : try result.json.text(indented: true) + "\n"
-        if let report {
-            try Files.replace(report, with: Array(text.utf8))
-        } else if !quiet {
-            print(text, terminator: "")
-        }
+        let text =
+            format == .text
+            ? result.text(usesColour: allowsColour(output: report)) : try result.json.text(indented: true) + "\n"
+        try write(text, to: report, quiet: quiet)
     }
 
     private func makeImplementation() async throws -> any Implementation {

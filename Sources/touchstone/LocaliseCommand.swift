@@ -43,7 +43,7 @@ struct Localise: AsyncParsableCommand {
     var samples = 64
 
     @Option(name: .long, help: "text or json.")
-    var format: MutateFormat = .text
+    var format: PlainFormat = .text
 
     func validate() throws {
         if samples < 1 { throw ValidationError("--samples takes 1 or more.") }

@@ -6,8 +6,6 @@ import Goldens
 import JSON
 import Platform
 
-enum MutateFormat: String, ExpressibleByArgument, CaseIterable { case text, json }
-
 struct Mutate: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Plant defects and see that they are caught and named: the checker checks itself.",
@@ -16,7 +14,9 @@ struct Mutate: AsyncParsableCommand {
             damaged in ways that it does not know. Each defect is judged by `validate`'s rules over all shipped cases of its operation and \
             diagnosed. A defect whose differences are all legal reorderings is none. Damaged files are written and read as a plug-in's would be.
 
-            Exit status 1 if a defect survives, or if fewer than nine of ten are named.
+            Damage is no deviation and has no name: it must be caught, and the rate of named defects is taken over deviations and pairs alone.
+
+            Exit status 1 if a defect survives, or if fewer than nine of ten that have a name are named.
             """)
 
     @Option(name: .long, help: ArgumentHelp("The folder of goldens, or one golden file.", valueName: "path"))
@@ -25,7 +25,11 @@ struct Mutate: AsyncParsableCommand {
     @Option(name: .long, help: "A suite to plant defects in; may be given several times. All by default.")
     var suite: [Suite] = []
 
-    @Option(name: .long, help: ArgumentHelp("Only defects whose name or operation contains this.", valueName: "text"))
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Only defects whose name, with its operation, contains this: 'dot.gemm', 'order', 'damage.', 'truncated'.",
+            valueName: "text"))
     var only: String?
 
     @Flag(name: .long, help: "Each deviation in one operation only.")
@@ -35,7 +39,7 @@ struct Mutate: AsyncParsableCommand {
     var verbose = false
 
     @Option(name: .long, help: "text or json.")
-    var format: MutateFormat = .text
+    var format: PlainFormat = .text
 
     @Flag(name: .long, help: "Print nothing but errors; the exit status tells.")
     var quiet = false
@@ -46,21 +50,24 @@ struct Mutate: AsyncParsableCommand {
         var cases: [GoldenCase] = []
         for path in paths {
             let file = try GoldenFile(reading: path)
-            for name in file.caseNames { cases.append(try file.readCase(name)) }
+            for name in file.caseNames {
+                try Interruption.check()
+                cases.append(try file.readCase(name))
+            }
         }
         guard !cases.isEmpty else {
             throw JudgingError.nothingToJudge("no golden file of these suites under '\(goldens)'")
         }
         let mutator = Mutator(cases: cases)
-        let mutations = try mutator.mutations(isQuick: quick).filter { mutation in
-            only.map { mutation.description.contains($0) } ?? true
-        }
-        let files =
-            only == nil ? FileMutation.allCases : FileMutation.allCases.filter { $0.rawValue.contains(only ?? "") }
+        let all = try mutator.mutations(isQuick: quick)
+        let mutations = all.filter { mutation in only.map { mutation.description.contains($0) } ?? true }
+        let files = FileMutation.allCases.filter { file in only.map { file.rawValue.contains($0) } ?? true }
+        if let only, mutations.isEmpty, files.isEmpty { throw Self.noSuchDefect(only, among: all) }
         let bar = ProgressBar("mutate", total: UInt64(mutations.count + files.count), unit: "defects", quiet: quiet)
         let outcomes = try await outcomes(mutator, mutations, bar)
         var fileOutcomes: [(FileMutation, String?)] = []
         for mutation in files {
+            try Interruption.check()
             fileOutcomes.append((mutation, try mutation.complaint(paths[0])))
             bar.update(UInt64(mutations.count + fileOutcomes.count))
         }
@@ -73,6 +80,27 @@ struct Mutate: AsyncParsableCommand {
             }
         }
         if !summary.isGood { throw ExitCode(1) }
+    }
+
+    /// Says which names come near.
+    private static func noSuchDefect(_ text: String, among all: [Mutation]) -> ValidationError {
+        var names: Set<String> = []
+        for mutation in all where mutation.kind != .pair { names.formUnion([mutation.name, mutation.op]) }
+        names.formUnion(FileMutation.allCases.map(\.rawValue))
+        // What is given may stand for any run of a name's parts.
+        func distance(_ name: String) -> Int {
+            let parts = name.split(separator: ".")
+            var least = editDistance(name, text)
+            for first in parts.indices {
+                for end in first + 1...parts.count {
+                    least = min(least, editDistance(parts[first..<end].joined(separator: "."), text))
+                }
+            }
+            return least
+        }
+        let near = names.map { ($0, distance($0)) }.sorted { ($0.1, $0.0) < ($1.1, $1.0) }.prefix(3).map { "'\($0.0)'" }
+        let question = near.isEmpty ? "" : " Near it: \(near.joined(separator: ", "))."
+        return ValidationError("--only \(text) names no defect of these suites.\(question)")
     }
 
     /// In the order of the defects, on all cores.
@@ -110,31 +138,45 @@ struct Mutate: AsyncParsableCommand {
 
         var illegal: [MutationOutcome] { outcomes.filter { $0.fate != .legal } }
         var caught: Int { illegal.count { $0.fate == .caught } + files.count { $0.complaint != nil } }
-        var named: Int { illegal.count(where: \.isNamed) + files.count { $0.complaint != nil } }
         var defects: Int { illegal.count + files.count }
-        var isGood: Bool { caught == defects && named * 10 >= defects * 9 }
+        /// Deviations and pairs: defects that have a name.
+        var nameable: Int { illegal.count { $0.mutation.kind.hasName } }
+        var named: Int { illegal.count { $0.mutation.kind.hasName && $0.isNamed } }
+        /// Damage to answers and files, which no deviation makes: to be caught.
+        var accidents: Int { defects - nameable }
+        var accidentsCaught: Int {
+            illegal.count { !$0.mutation.kind.hasName && $0.fate == .caught } + files.count { $0.complaint != nil }
+        }
+        var isGood: Bool { caught == defects && named * 10 >= nameable * 9 }
 
         func text(isVerbose: Bool) -> String {
             var lines: [String] = []
             let suites = Dictionary(grouping: outcomes) { $0.mutation.op.split(separator: ".")[0] }
             let order = outcomes.map { $0.mutation.op.split(separator: ".")[0] }
             var seen: Set<Substring> = []
-            let header = ["operations", "defects", "caught", "named", "of pairs", "legal reorderings"]
+            let header = [
+                "operations", "defects", "caught", "named", "pairs named", "damage caught", "legal reorderings",
+            ]
             var rows = [header]
             for prefix in order where seen.insert(prefix).inserted {
                 let all = suites[prefix] ?? []
                 let illegal = all.filter { $0.fate != .legal }
-                let pairs = illegal.filter { $0.mutation.kind == .pair }
+                func share(_ part: [MutationOutcome], _ holds: (MutationOutcome) -> Bool) -> String {
+                    part.isEmpty ? "-" : "\(part.count(where: holds)) of \(part.count)"
+                }
                 rows.append([
                     "\(prefix).*", "\(illegal.count)", "\(illegal.count { $0.fate == .caught })",
-                    "\(illegal.count(where: \.isNamed))",
-                    pairs.isEmpty ? "-" : "\(pairs.count(where: \.isNamed)) of \(pairs.count)",
+                    share(illegal.filter(\.mutation.kind.hasName), \.isNamed),
+                    share(illegal.filter { $0.mutation.kind == .pair }, \.isNamed),
+                    share(illegal.filter { !$0.mutation.kind.hasName }) { $0.fate == .caught },
                     "\(all.count - illegal.count)",
                 ])
             }
             if !files.isEmpty {
                 let complaints = files.count { $0.complaint != nil }
-                rows.append(["files", "\(files.count)", "\(complaints)", "\(complaints)", "-", "-"])
+                rows.append([
+                    "files", "\(files.count)", "\(complaints)", "-", "-", "\(complaints) of \(files.count)", "-",
+                ])
             }
             let widths = header.indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
             lines += rows.map { row in
@@ -146,10 +188,10 @@ struct Mutate: AsyncParsableCommand {
             func line(_ outcome: MutationOutcome) -> String {
                 let names = outcome.explanations.isEmpty ? "nothing" : outcome.explanations.joined(separator: ", ")
                 return
-                    "\(outcome.fate.rawValue)  \(outcome.mutation.description) (\(outcome.wrongCases) of \(outcome.cases) cases): \(outcome.mutation.summary); diagnosed: \(names)"
+                    "\(outcome.fate.rawValue)  \(outcome.mutation.description) (\(outcome.wrongCases) of \(counted(outcome.cases, "case"))): \(outcome.mutation.summary); diagnosed: \(names)"
             }
             let survivors = illegal.filter { $0.fate == .survived }
-            let unnamed = illegal.filter { $0.fate == .caught && !$0.isNamed }
+            let unnamed = illegal.filter { $0.mutation.kind.hasName && $0.fate == .caught && !$0.isNamed }
             if isVerbose {
                 lines.append("")
                 lines += outcomes.map(line)
@@ -166,21 +208,29 @@ struct Mutate: AsyncParsableCommand {
                     lines.append("  survived  file: \(mutation.rawValue)")
                 }
             }
+            let legal = outcomes.count - illegal.count
+            let kinds =
+                nameable == 0
+                ? "none of them has a name"
+                : "\(named) of the \(nameable) that have a name named (\(percent(named, nameable))), which is \(percent(named, defects)) of all"
             lines += [
                 "",
-                "\(isGood ? "GOOD" : "NOT GOOD"): \(caught) of \(defects) defects caught (\(percent(caught))), \(named) named (\(percent(named))); \(outcomes.count - illegal.count) plants were legal reorderings",
+                "\(isGood ? "GOOD" : "NOT GOOD"): \(caught) of \(counted(defects, "defect")) caught (\(percent(caught, defects))); \(kinds)",
+                "accidental damage, which has no name: \(accidentsCaught) of \(accidents) caught; \(counted(legal, "plant")) turned out to be legal reorderings",
             ]
             return lines.joined(separator: "\n") + "\n"
         }
 
-        private func percent(_ part: Int) -> String {
-            defects == 0 ? "-" : String(format: "%.1f %%", 100 * Double(part) / Double(defects))
+        private func percent(_ part: Int, _ whole: Int) -> String {
+            whole == 0 ? "-" : String(format: "%.1f %%", 100 * Double(part) / Double(whole))
         }
 
         var json: JSONValue {
             .object([
                 "format": 1, "defects": .integer(Int64(defects)), "caught": .integer(Int64(caught)),
-                "named": .integer(Int64(named)), "legal_reorderings": .integer(Int64(outcomes.count - illegal.count)),
+                "nameable": .integer(Int64(nameable)), "named": .integer(Int64(named)),
+                "damage": .integer(Int64(accidents)), "damage_caught": .integer(Int64(accidentsCaught)),
+                "good": .bool(isGood), "legal_reorderings": .integer(Int64(outcomes.count - illegal.count)),
                 "outcomes": .array(
                     outcomes.map { outcome in
                         .object([

@@ -20,6 +20,7 @@ struct DiagnosisTests {
         "a single deviation is named from its bits",
         arguments: [
             ("dot.gemm", "dot.order.ascending"), ("dot.gemm", "dot.accumulate.bf16"), ("dot.gemm", "dot.flush.none"),
+            ("dot.gemm", "dot.products.bf16"), ("dot.gemm", "dot.accumulate.fp16"),
             ("dot.gemm", "dot.order.blocks-8"), ("sum.lane16", "sum.order.pairwise"), ("bf16.add", "bf16.rounding.rna"),
             ("bf16.fma", "bf16.fma.unfused"), ("math.log", "math.base-2.fp32"),
             ("random.normal", "random.normal.exchanged"),
@@ -79,6 +80,84 @@ struct DiagnosisTests {
         let diagnosis = try #require(try Diagnoser(triesPairs: false).diagnose(mixed))
         #expect(!diagnosis.outputs[0].exact.contains { $0.deviations.map(\.name) == ["dot.order.ascending"] })
         #expect(!diagnosis.outputs[0].closest.isEmpty)
+    }
+
+    @Test("those that come closest are counted over the same cases: all of them")
+    func closest() throws {
+        var observations = try observations("dot.gemm", ["dot.order.ascending"])
+        // One bit more in the last case, so that nothing is exact.
+        let last = observations.count - 1
+        let d = try #require(observations[last].outputs["d"])
+        var bytes = d.bytes
+        bytes[0] ^= 64
+        observations[last] = Observation(
+            goldenCase: observations[last].goldenCase,
+            outputs: [NamedTensor("d", try Tensor(type: d.type, shape: d.shape, bytes: bytes))])
+        let output = try #require(try Diagnoser().diagnose(observations)?.outputs.first)
+        #expect(output.exact.isEmpty && output.closest.count == 3)
+        #expect(output.closest.first?.deviations.contains { $0.name == "dot.order.ascending" } == true)
+        let elements = observations.reduce(0) { $0 + ($1.goldenCase.outputs["d"]?.count ?? 0) }
+        for explanation in output.closest {
+            #expect(explanation.wrong == output.evidence.differing && explanation.elements == elements)
+        }
+        #expect(output.closest.map(\.score) == output.closest.map(\.score).sorted(by: >))
+    }
+
+    @Test("an output that something else explains is not said to be right")
+    func mixedCauses() throws {
+        let pair = try observations("zreg.rows", ["softmax.exp.base-2", "zreg.term.negated"])
+        let single = try observations("zreg.rows", ["softmax.z.maximum"])
+        let mixed = try zip(pair, single).map { pair, single in
+            Observation(
+                goldenCase: pair.goldenCase,
+                outputs: TensorGroup(
+                    try pair.outputs.tensors.map { named in
+                        named.name == "z" ? NamedTensor("z", try #require(single.outputs["z"])) : named
+                    }))
+        }
+        let diagnosis = try #require(try Diagnoser().diagnose(mixed))
+        let ds = try #require(diagnosis.outputs.first { $0.name == "ds" })
+        let explanation = try #require(
+            ds.exact.first { Set($0.deviations.map(\.name)) == ["softmax.exp.base-2", "zreg.term.negated"] })
+        #expect(explanation.spoiltOutputs.isEmpty, "\(explanation.spoiltOutputs)")
+    }
+
+    @Test("few wrong elements are thin evidence, and all that fits them is listed")
+    func thinEvidence() throws {
+        let one = try #require(
+            try observations("dot.gemm", ["dot.terms.last-missing"]).filter { observation in
+                let (got, right) = (observation.outputs["d"], observation.goldenCase.outputs["d"])
+                return got?.count ?? 0 < Evidence.least && got != right
+            }.min { $0.goldenCase.inputs.tensors[0].tensor.count < $1.goldenCase.inputs.tensors[0].tensor.count })
+        let diagnosis = try #require(try Diagnoser().diagnose([one]))
+        let output = diagnosis.outputs[0]
+        #expect(output.evidence.isThin && output.evidence.fitting == output.exact.count && output.evidence.fitting > 1)
+        #expect(output.evidence.tried == diagnosis.tried)
+        var report = DiagnosisReport(Report(subject: "thin"))
+        report.append("dot.gemm", diagnosis)
+        let text = report.text()
+        #expect(
+            text.contains("thin evidence: \(output.evidence.differing) element") && text.contains("on thin evidence"))
+        for explanation in output.exact { #expect(text.contains("  \(explanation.name)\n")) }
+        #expect(try report.json.text().contains(#""thin":true"#))
+        // Of many elements it is not.
+        let all = try #require(try Diagnoser().diagnose(observations("dot.gemm", ["dot.terms.last-missing"])))
+        #expect(!all.outputs[0].evidence.isThin)
+    }
+
+    @Test("other bits that the policy allows are named and are not wrong")
+    func allowed() throws {
+        let planted = try observations("dot.gemm", ["dot.order.pairwise"]).map {
+            Observation(goldenCase: $0.goldenCase, outputs: $0.outputs, allowed: ["d": .legalReordering])
+        }
+        let diagnosis = try #require(try Diagnoser().diagnose(planted))
+        let output = diagnosis.outputs[0]
+        #expect(!output.isWrong && output.isNamed && output.allowedCases > 0 && output.wrongCases == 0)
+        var report = DiagnosisReport(Report(subject: "legal"))
+        report.append("dot.gemm", diagnosis)
+        #expect(report.wrong == 0 && report.allowed == 1)
+        #expect(report.text().contains("all allowed: legal reordering") && report.text().contains("NOTHING WRONG"))
+        #expect(report.html.contains("dot.order.pairwise"))
     }
 
     @Test(

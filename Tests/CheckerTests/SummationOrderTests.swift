@@ -87,6 +87,80 @@ struct SummationOrderTests {
         #expect(order.tree == nil && order.text.contains("no tree"))
     }
 
+    /// Other sums in rows from 16 on, as kernels have them beyond the last whole tile.
+    struct ByRow: Implementation {
+        let name = "tiles of 16 rows"
+
+        func outputs(for goldenCase: GoldenCase) async throws -> TensorGroup? {
+            let a = try #require(goldenCase.inputs["a"])
+            let (rows, terms) = (a.shape[0], a.shape[1])
+            let columns = try #require(goldenCase.inputs["b"]).shape[1]
+            let values = try a.bf16Bits().map { Float(bitPattern: UInt32($0) << 16) }
+            let sums = (0..<rows).map { row -> Float in
+                let terms = Array(values[row * terms..<(row + 1) * terms])
+                return row < 16 ? terms.reduce(0, +) : terms.reversed().reduce(0, +)
+            }
+            return [
+                NamedTensor(
+                    "d", Tensor(sums.flatMap { [Float](repeating: $0, count: columns) }, shape: [rows, columns]))
+            ]
+        }
+    }
+
+    @Test("an order that depends on the row is found for each class of rows", arguments: [10, 70])
+    func byRow(_ terms: Int) async throws {
+        let order = try await SummationOrder.probe(ByRow(), terms: terms, recipe: .chainIEEE)
+        #expect(order.differsByRow && !order.differsByColumn && order.groups.count == 2)
+        #expect(order.groups[0].known.contains("dot.order.ascending"))
+        #expect(order.groups[1].known.contains("dot.order.descending"))
+        #expect(order.groups[1].elements.first?.row == 16 && order.groups[1].elements.first?.column == 0)
+        #expect(order.text.contains("the order depends on the row"), "\(order.text)")
+        #expect(order.text.contains("rows 0-15: ") && order.text.contains("rows 16-19: "), "\(order.text)")
+    }
+
+    /// Counts what it is asked.
+    actor Counting: Implementation {
+        nonisolated let name = "counting"
+        let sum: @Sendable ([Float]) -> Float
+        private(set) var asked = 0
+        init(_ sum: @escaping @Sendable ([Float]) -> Float) { self.sum = sum }
+
+        func outputs(for goldenCase: GoldenCase) async throws -> TensorGroup? {
+            asked += 1
+            return try await Summing(name: name, sum: sum).outputs(for: goldenCase)
+        }
+    }
+
+    @Test(
+        "of many terms few pairs are asked, and the tree is the same",
+        arguments: ["ascending", "descending", "pairwise", "blocks-16", "lanes-8"])
+    func manyTerms(_ name: String) async throws {
+        let implementation = Counting { x in
+            switch name {
+            case "ascending": return x.reduce(0, +)
+            case "descending": return x.reversed().reduce(0, +)
+            case "pairwise":
+                var x = x
+                while x.count > 1 {
+                    x = stride(from: 0, to: x.count, by: 2).map { $0 + 1 < x.count ? x[$0] + x[$0 + 1] : x[$0] }
+                }
+                return x[0]
+            case "blocks-16":
+                return stride(from: 0, to: x.count, by: 16).reduce(Float(0)) {
+                    $0 + x[$1..<min($1 + 16, x.count)].reduce(0, +)
+                }
+            default:
+                var lanes = [Float](repeating: 0, count: 8)
+                for (index, value) in x.enumerated() { lanes[index % 8] += value }
+                return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]))
+            }
+        }
+        let order = try await SummationOrder.probe(implementation, terms: 130, rows: 2, columns: 2)
+        #expect(order.known.contains("dot.order.\(name)"), "\(order.text)")
+        #expect(order.tree?.count == 130 && order.groups.count == 1)
+        #expect(await implementation.asked < 130 * 129 / 4)
+    }
+
     @Test("an implementation without dot.gemm, or with another shape, is refused")
     func refused() async throws {
         struct Nothing: Implementation {

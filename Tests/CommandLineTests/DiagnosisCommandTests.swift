@@ -50,6 +50,152 @@ struct DiagnosisCommandTests {
             return
         }
         #expect(object["wrong_outputs"] == 1 && object["named_outputs"] == 1)
+        let page = try await Program.run(
+            ["diagnose", "--library", library, "--format", "html", "--suite", "squinch"])
+        #expect(page.exitCode == 1 && page.output.contains("</html>"))
+        #expect(page.output.contains("squinch.nibble.high-first"))
+        // The order is a legal one where nothing is flushed: named, and not wrong.
+        let legal = ["diagnose", "--library", library, "--case", "odd-before-even-paired-ftz"]
+        let allowed = try await Program.run(legal)
+        #expect(allowed.exitCode == 0, "\(allowed.output)")
+        #expect(allowed.output.contains("all allowed: legal reordering"), "\(allowed.output)")
+        #expect(allowed.output.contains("dot.order.blocks-16") && allowed.output.contains("NOTHING WRONG"))
+        #expect(try await Program.run(legal + ["--policy", "exact"]).exitCode == 1)
+    }
+
+    @Test("the order of a command's sums, by every recipe or a chosen one")
+    func probeOfACommand() async throws {
+        let oracle = "'\(Program.path)' evaluate {in} {out} --quiet"
+        let both = try await Program.run(["diagnose", "--exec", oracle, "--probe-order", "9"])
+        #expect(both.exitCode == 0, "\(both.errors)")
+        #expect(both.output.hasPrefix("chain-ieee, 9 terms: 8 additions deep"), "\(both.output)")
+        #expect(both.output.contains("the order is that of as specified (paired-ftz)"), "\(both.output)")
+        let json = try await Program.run([
+            "diagnose", "--exec", oracle, "--probe-order", "5", "--probe-recipe", "paired-ftz", "--format", "json",
+        ])
+        guard case .object(let object) = try JSONValue(text: json.output), case .array(let orders)? = object["orders"]
+        else {
+            Issue.record("no orders in \(json.output)\(json.errors)")
+            return
+        }
+        #expect(orders.count == 1)
+        #expect(
+            try await Program.run(["diagnose", "--exec", "exit 3; {in} {out}", "--probe-order", "5"]).exitCode == 2)
+        #expect(try await Program.run(["diagnose", "a.h5", "--probe-recipe", "paired-ftz"]).exitCode == 64)
+    }
+
+    /// The shipped draws with something done to one case.
+    private static func draws(
+        _ path: String, _ change: (inout GoldenCase) throws -> Bool
+    ) throws {
+        let file = try GoldenFile(reading: "\(Program.root)/GoldenData/random/draws.h5")
+        let writer = try GoldenWriter(path: path, header: file.header)
+        for name in file.caseNames {
+            var one = try file.readCase(name, groups: [.inputs, .outputs])
+            if try name != "uniform-edges-and-sample" || change(&one) { try writer.write(one) }
+        }
+        try writer.finish()
+    }
+
+    @Test("what is malformed, missing or answers another question is said, and ends as validate does")
+    func faults() async throws {
+        let folder = try Self.folder()
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let file = folder + "/answers.h5"
+        func expect(_ words: String, _ options: [String] = [], _ change: (inout GoldenCase) throws -> Bool) async throws
+        {
+            try Self.draws(file, change)
+            let judged = try await Program.run(["validate", file, "--quiet"] + options)
+            let diagnosed = try await Program.run(["diagnose", file] + options)
+            #expect(diagnosed.exitCode == judged.exitCode && judged.exitCode == 1, "\(diagnosed.output)")
+            #expect(diagnosed.output.contains(words), "\(words) in: \(diagnosed.output)")
+            #expect(diagnosed.output.contains("case 'uniform-edges-and-sample': outputs/x"), "\(diagnosed.output)")
+            #expect(!diagnosed.output.contains("NOTHING WRONG"))
+            let json = try await Program.run(["diagnose", file, "--format", "json"] + options)
+            guard case .object(let object) = try JSONValue(text: json.output),
+                case .array(let faults)? = object["faults"]
+            else {
+                Issue.record("no faults in \(json.output)")
+                return
+            }
+            #expect(faults.count == 1 && object["conforms"] == false)
+        }
+        try await expect("malformed: outputs/x is fp64") { one in
+            let x = try one.outputs["x"]!.floats()
+            one.outputs = [NamedTensor("x", Tensor(x.map(Double.init), shape: one.outputs["x"]!.shape))]
+            return true
+        }
+        try await expect("expected fp32") { one in
+            let x = one.outputs["x"]!
+            one.outputs = [NamedTensor("x", try Tensor(type: x.type, shape: [1] + x.shape, bytes: x.bytes))]
+            return true
+        }
+        try await expect("another question was answered") { one in
+            let input = one.inputs.tensors[0]
+            var bytes = input.tensor.bytes
+            bytes[0] ^= 1
+            let changed = try Tensor(type: input.tensor.type, shape: input.tensor.shape, bytes: bytes)
+            one.inputs = TensorGroup([NamedTensor(input.name, changed)] + one.inputs.tensors.dropFirst())
+            return true
+        }
+        try await expect("missing", ["--require-all"]) { _ in false }
+    }
+
+    @Test("a command that fails, or answers nothing, is no success")
+    func failures() async throws {
+        for (command, words) in [("exit 3; {in} {out}", "exit status 3"), ("kill -SEGV $$; {in} {out}", "SIGSEGV")] {
+            let run = try await Program.run(["diagnose", "--suite", "random", "--exec", command])
+            #expect(run.exitCode == 2, "\(run.output)")
+            #expect(run.output.contains("failed: ") && run.output.contains(words), "\(run.output)")
+            #expect(run.output.contains("uniform-edges-and-sample'"), "\(run.output)")
+        }
+        // The questions themselves: no case has an output.
+        let nothing = try await Program.run(["diagnose", "--suite", "random", "--exec", "cp {in} {out}"])
+        #expect(nothing.exitCode == 2 && nothing.errors.contains("nothing was judged"), "\(nothing.errors)")
+    }
+
+    @Test(
+        "a signal ends a search within seconds",
+        arguments: [["mutate", "--suite", "zreg"], ["diagnose", "narrowed.h5", "--suite", "zreg"]])
+    func interruption(_ arguments: [String]) async throws {
+        let folder = try Self.folder()
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        var arguments = arguments
+        if arguments[0] == "diagnose" {
+            // Bits that nothing makes, so that every pair is tried.
+            arguments[1] = folder + "/narrowed.h5"
+            let file = try GoldenFile(reading: "\(Program.root)/GoldenData/zreg/attention.h5")
+            let writer = try GoldenWriter(path: arguments[1], header: file.header)
+            for name in file.caseNames {
+                var one = try file.readCase(name, groups: [.inputs, .outputs])
+                one.outputs = TensorGroup(
+                    try one.outputs.tensors.map { named in
+                        var bytes = named.tensor.bytes
+                        for index in stride(from: 0, to: bytes.count, by: 10) { bytes[index] ^= 1 }
+                        return NamedTensor(
+                            named.name,
+                            try Tensor(type: named.tensor.type, shape: named.tensor.shape, bytes: bytes))
+                    })
+                try writer.write(one)
+            }
+            try writer.finish()
+        }
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: Program.path)
+        process.arguments = arguments
+        process.currentDirectoryURL = URL(fileURLWithPath: Program.root)
+        process.standardOutput = FileHandle.nullDevice
+        process.standardError = FileHandle.nullDevice
+        try process.run()
+        try await Task.sleep(for: .seconds(3))
+        #expect(process.isRunning)
+        let clock = ContinuousClock()
+        let start = clock.now
+        process.terminate()
+        while process.isRunning, clock.now - start < .seconds(30) { try await Task.sleep(for: .milliseconds(50)) }
+        #expect(clock.now - start < .seconds(5))
+        #expect(!process.isRunning && process.terminationStatus == 130)
+        if process.isRunning { process.interrupt() }
     }
 
     @Test("a right file has nothing wrong; a directory, nothing and two subjects are refused")
@@ -69,6 +215,15 @@ struct DiagnosisCommandTests {
         let good = try await Program.run(["mutate", "--quick", "--suite", "squinch", "--suite", "visibility"])
         #expect(good.exitCode == 0 && good.output.contains("GOOD: "), "\(good.output)\(good.errors)")
         #expect(try await Program.run(["mutate", "--goldens", "/nonexistent"]).exitCode == 2)
+        // Damage has no name and does not count against the naming.
+        let random = try await Program.run(["mutate", "--suite", "random"])
+        #expect(random.exitCode == 0 && random.output.contains("that have a name"), "\(random.output)\(random.errors)")
+        #expect(random.output.contains("accidental damage, which has no name"), "\(random.output)")
+        let unknown = try await Program.run(["mutate", "--suite", "random", "--only", "neutral.exchanged"])
+        #expect(unknown.exitCode == 64 && unknown.errors.contains("Near it: "), "\(unknown.errors)")
+        #expect(!unknown.errors.contains("?."))
+        let damage = try await Program.run(["mutate", "--suite", "random", "--only", "damage.last-bit"])
+        #expect(damage.exitCode == 0 && damage.output.contains("none of them has a name"), "\(damage.output)")
     }
 
     @Test("localise walks two traces and two logs to the place where they part")

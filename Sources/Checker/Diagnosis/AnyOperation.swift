@@ -130,22 +130,27 @@ extension DeviationCatalog {
 }
 
 extension Tensor {
-    /// Every element's bits through a function.
-    func mapping(_ change: (UInt64) -> UInt64) -> Tensor { picking({ $0 }, change) }
-
-    /// At each index the element that stands at another one; zero where that is nil.
-    func picking(_ source: (Int) -> Int?, _ change: (UInt64) -> UInt64 = { $0 }) -> Tensor {
+    /// The elements' bits as a function of the index says.
+    private func filled(_ bits: (Int) -> UInt64) -> Tensor {
         let width = type.byteWidth
-        var changed = [UInt8](repeating: 0, count: bytes.count)
+        var changed = bytes
         for index in 0..<count {
-            guard let from = source(index) else { continue }
-            let bits = change(self.bits(at: from))
+            let bits = bits(index)
             for byte in 0..<width {
                 changed[index * width + byte] = UInt8(truncatingIfNeeded: bits >> UInt64(8 * byte))
             }
         }
         return Tensor(like: self, changed)
     }
+
+    /// Every element's bits through a function.
+    func mapping(_ change: (UInt64) -> UInt64) -> Tensor { filled { change(bits(at: $0)) } }
+
+    /// Every element's bits through a function of index and bits.
+    func mappingIndexed(_ change: (Int, UInt64) -> UInt64) -> Tensor { filled { change($0, bits(at: $0)) } }
+
+    /// At each index the element that stands at another one; zero where that is nil.
+    func picking(_ source: (Int) -> Int?) -> Tensor { filled { source($0).map { bits(at: $0) } ?? 0 } }
 }
 
 extension Tensor {

@@ -326,6 +326,12 @@ struct AttentionVariant {
 
     // MARK: Backward
 
+    /// A gradient as it is written, or each part of it.
+    private func store(_ gradient: Float) -> UInt16 {
+        choices.has("attention.gradients.truncated") && !gradient.isNaN
+            ? UInt16(gradient.bitPattern >> 16) : SoftFloat32.roundToBFloat16(gradient)
+    }
+
     func backward(_ outputGradient: [Float], _ given: ZRegVariant)
         -> (dq: [UInt16], dk: [UInt16], dv: [UInt16])
     {
@@ -344,13 +350,13 @@ struct AttentionVariant {
         var s = p
         var dq = [UInt16](repeating: 0, count: query.count)
         func scaled(_ sum: Float, _ choice: String?) -> UInt16 {
-            if ds == "scaled" { return SoftFloat32.roundToBFloat16(sum) }
+            if ds == "scaled" { return store(sum) }
             return switch choice {
-            case "missing"?: SoftFloat32.roundToBFloat16(sum)
-            case "twice"?: SoftFloat32.roundToBFloat16(factor * (factor * sum))
-            case "after-rounding"?: SoftFloat32.roundToBFloat16(factor * SumVariant.bf16(sum))
-            case "on-query"?: SoftFloat32.roundToBFloat16(sum)
-            default: SoftFloat32.roundToBFloat16(factor * sum)  // Z2
+            case "missing"?: store(sum)
+            case "twice"?: store(factor * (factor * sum))
+            case "after-rounding"?: store(factor * SumVariant.bf16(sum))
+            case "on-query"?: store(sum)
+            default: store(factor * sum)  // Z2
             }
         }
         for b in 0..<b {
@@ -368,15 +374,16 @@ struct AttentionVariant {
                     }
                     let weighted: Float
                     if zreg.form == .rowDot {
-                        weighted = zreg.weighted.sum([
-                            (0..<d).map { c in
-                                let o = forward.exact[row * d + c]
-                                return (
-                                    outputGradient[row * d + c],
-                                    zreg.isOutputUnrounded ? o : Float(bf16: forward.o[row * d + c])
-                                )
-                            }
-                        ])
+                        weighted = zreg.stored(
+                            zreg.weighted.sum([
+                                (0..<d).map { c in
+                                    let o = forward.exact[row * d + c]
+                                    return (
+                                        outputGradient[row * d + c],
+                                        zreg.isOutputUnrounded ? o : Float(bf16: forward.o[row * d + c])
+                                    )
+                                }
+                            ]))
                     } else {
                         weighted = zreg.weightedSum(probabilities, dp)
                     }
@@ -436,7 +443,7 @@ struct AttentionVariant {
                         }
                         let place = keyRow(b, g, j) * d + c
                         dk[place] = combined(keyRows, dkSum, chain) { scaled($0, dkScale) }
-                        dv[place] = combined(valueRows, dvSum, chain, SoftFloat32.roundToBFloat16)
+                        dv[place] = combined(valueRows, dvSum, chain, store)
                     }
                 }
             }
@@ -456,10 +463,10 @@ struct AttentionVariant {
         case "fp32-per-head"?:
             return finish(rows.reduce(Float(0)) { $0 + sum.sum([$1]) })
         case "bf16-per-head"?:
-            return SoftFloat32.roundToBFloat16(rows.reduce(Float(0)) { $0 + Float(bf16: finish(sum.sum([$1]))) })
+            return store(rows.reduce(Float(0)) { $0 + Float(bf16: finish(sum.sum([$1]))) })
         case "bf16-accumulated"?:
             return rows.reduce(UInt16(0)) {
-                SoftFloat32.roundToBFloat16(Float(bf16: $0) + Float(bf16: finish(sum.sum([$1]))))
+                store(Float(bf16: $0) + Float(bf16: finish(sum.sum([$1]))))
             }
         case "mean"?: return finish(sum.sum(rows) / Float(rows.count))
         default: return finish(sum.sum(rows))
@@ -530,11 +537,13 @@ struct AttentionVariant {
         named([("probabilities.fp32", "multiplies v by P in fp32, not rounded to bf16", ["Z1", "F4"])])
         + SumVariant.deviations(
             "attention.values", ["Z1", "D1", "D2", "D3"], what: "the dot product of P and v",
-            orders: SumVariant.someTerms + ["lanes-16"], flushes: ["none", "all"], accumulations: SumVariant.ofSums,
+            orders: SumVariant.someTerms + ["lanes-16"], flushes: ["none", "all"],
+            accumulations: SumVariant.ofDots, products: true,
             zero: false)
         + SumVariant.deviations(
             "attention.scores", ["Z1", "D1", "D2"], what: "the dot product of q and k",
-            orders: SumVariant.fewTerms, flushes: ["none", "all"], accumulations: SumVariant.ofSums, zero: false)
+            orders: SumVariant.fewTerms, flushes: ["none", "all"],
+            accumulations: SumVariant.ofDots, products: true, zero: false)
         + named([
             (
                 "probabilities.unnormalised",
@@ -587,6 +596,7 @@ struct AttentionVariant {
             ("dv-weights.fp32", "takes dv from P in fp32, not rounded to bf16", ["Z2", "F4"]),
             ("dv-weights.unnormalised", "takes dv from exponentials that are not divided by the sum", ["Z2"]),
             ("dv-weights.truncated", "takes dv from P cut to bf16 instead of rounded", ["Z2", "F4"]),
+            ("gradients.truncated", "cuts dq, dk and dv to bf16 instead of rounding them", ["Z2", "F4"]),
             (
                 "group.bf16-per-head",
                 "rounds each head's part of dk and dv to bf16 and adds these in fp32", ["Z2", "D4"]
@@ -606,17 +616,19 @@ struct AttentionVariant {
                 "attention.\(name)", ["Z2", "D1", "D2", "D4"], what: name == "dp" ? "dP" : name,
                 orders: name == "dp" ? SumVariant.fewTerms : SumVariant.someTerms + ["lanes-16"],
                 flushes: ["none", "all"],
-                accumulations: SumVariant.ofSums, zero: name == "dk")
+                accumulations: SumVariant.ofDots, products: true, zero: name == "dk")
         }
         + [
             exchanged("dk", "dv"), exchanged("dq", "dk"), exchanged("dq", "dv"),
         ]
         + SumVariant.deviations(
             "attention.scores", ["Z1", "D1", "D2"], what: "the dot product of q and k",
-            orders: SumVariant.fewTerms, flushes: ["none", "all"], accumulations: SumVariant.ofSums, zero: false)
+            orders: SumVariant.fewTerms, flushes: ["none", "all"],
+            accumulations: SumVariant.ofDots, products: true, zero: false)
         + SumVariant.deviations(
             "attention.values", ["Z1", "D1", "D2", "D3"], what: "the dot product of P and v",
-            orders: SumVariant.someTerms + ["lanes-16"], flushes: ["none", "all"], accumulations: SumVariant.ofSums,
+            orders: SumVariant.someTerms + ["lanes-16"], flushes: ["none", "all"],
+            accumulations: SumVariant.ofDots, products: true,
             zero: false)
         + named([("probabilities.fp32", "multiplies v by P in fp32, not rounded to bf16", ["Z1", "F4"])])
         + scales + masks + [masked] + pairs

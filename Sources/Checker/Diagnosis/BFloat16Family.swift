@@ -183,7 +183,7 @@ extension DeviationCatalog {
                 else { return nil }
                 return outputs.replacing(
                     "r",
-                    with: r.picking({ $0 }).elements { index, bits in
+                    with: r.mappingIndexed { index, bits in
                         let (x, y) = (a.bits(at: index), b.bits(at: index))
                         return x | y == 0x8000 && x != y ? (x == 0x8000 ? 1 : 4) : bits
                     })
@@ -248,7 +248,7 @@ extension DeviationCatalog {
                 let inputs = question.inputs.tensors.map(\.tensor).filter { $0.type == .bf16 }
                 return outputs.replacing(
                     "r",
-                    with: r.elements { index, _ in
+                    with: r.mappingIndexed { index, _ in
                         UInt64(compute(inputs.map { BFloat16(bitPattern: UInt16($0.bits(at: index))) }).bitPattern)
                     })
             })
@@ -288,7 +288,7 @@ extension DeviationCatalog {
                 let kept = r.type.byteWidth == 8 ? UInt64.max : (1 << UInt64(8 * r.type.byteWidth)) - 1
                 return outputs.replacing(
                     "r",
-                    with: r.elements { index, bits in
+                    with: r.mappingIndexed { index, bits in
                         convert(Float(bf16: UInt16(a.bits(at: index))), r.type.rawValue).map { $0 & kept } ?? bits
                     })
             })
@@ -321,19 +321,6 @@ extension Suite {
 }
 
 extension Tensor {
-    /// Every element through a function of its index and bits.
-    func elements(_ change: (Int, UInt64) -> UInt64) -> Tensor {
-        let width = type.byteWidth
-        var changed = bytes
-        for index in 0..<count {
-            let bits = change(index, self.bits(at: index))
-            for byte in 0..<width {
-                changed[index * width + byte] = UInt8(truncatingIfNeeded: bits >> UInt64(8 * byte))
-            }
-        }
-        return Tensor(like: self, changed)
-    }
-
     /// Every value rounded to fp32 (RNE); nil for bf16.
     var float32Values: [Float]? {
         let bits = (0..<count).map { self.bits(at: $0) }

@@ -9,11 +9,28 @@ public struct Observation: Sendable {
     public let outputs: TensorGroup
     /// Of composite operations, if the implementation gives them.
     public let intermediates: TensorGroup
+    /// Outputs whose bits differ as the policy allows, with their verdicts; any other that differs is wrong.
+    public let allowed: [String: Verdict]
 
-    public init(goldenCase: GoldenCase, outputs: TensorGroup, intermediates: TensorGroup = []) {
+    public init(
+        goldenCase: GoldenCase, outputs: TensorGroup, intermediates: TensorGroup = [], allowed: [String: Verdict] = [:]
+    ) {
         self.goldenCase = goldenCase
         self.outputs = outputs
         self.intermediates = intermediates
+        self.allowed = allowed
+    }
+
+    /// What a judged case shows: outputs that could not be compared (missing, malformed, computed from other inputs) are left out.
+    init(_ goldenCase: GoldenCase, outputs: TensorGroup, intermediates: TensorGroup = [], judged: CaseReport) {
+        let compared = judged.outputs.filter { $0.verdict.conforms || $0.verdict == .outside }
+        let names = Set(compared.map(\.name))
+        self.init(
+            goldenCase: goldenCase, outputs: TensorGroup(outputs.tensors.filter { names.contains($0.name) }),
+            intermediates: intermediates,
+            allowed: Dictionary(
+                compared.filter { $0.verdict.conforms && $0.verdict != .exact }.map { ($0.name, $0.verdict) }
+            ) { first, _ in first })
     }
 }
 
@@ -39,20 +56,50 @@ public struct Explanation: Sendable, Hashable {
 
     /// Of the wrong elements those explained, less those spoilt: 1 is perfect.
     public var score: Double { wrong == 0 ? 0 : Double(explained - spoilt) / Double(wrong) }
+
+    /// Elements that it makes right, less those that it makes wrong.
+    fileprivate var gain: Double { Double(explained - spoilt) }
+
+    /// The names, joined by plus signs.
+    public var name: String { deviations.map(\.name).joined(separator: " + ") }
+}
+
+/// What the names given to an output rest on.
+public struct Evidence: Sendable, Hashable {
+    /// Elements that differ, over all cases: each is one chance for a name to be refuted.
+    public let differing: Int
+    /// Sets of deviations that give every observed bit.
+    public let fitting: Int
+    /// Sets that were tried.
+    public let tried: Int
+
+    /// Of fewer differing elements a name may be a coincidence: some ten thousand sets are tried, and an element that is one unit away is hit by one in two.
+    public static let least = 16
+
+    public var isThin: Bool { differing < Self.least }
 }
 
 /// What was found of one output of one operation.
 public struct OutputDiagnosis: Sendable, Hashable {
     public let name: String
-    /// Cases in which it differs from the specification, of those compared.
+    /// Cases in which it differs from the specification beyond what the policy allows, of those compared.
     public let wrongCases: Int
+    /// Cases in which it differs and the policy allows it.
+    public let allowedCases: Int
     public let cases: Int
+    /// The verdicts on the allowed cases, each once.
+    public let allowedVerdicts: [Verdict]
     /// Every explanation that reproduces all bits in all cases, the likeliest first.
     public let exact: [Explanation]
-    /// Where there is none: those that come closest, the closest first.
+    /// Where there is none: those that come closest, the closest first. All are counted over all cases.
     public let closest: [Explanation]
+    public let evidence: Evidence
     /// What the wrong elements have in common, in words.
     public let patterns: [String]
+
+    /// False where every difference is one that the policy allows.
+    public var isWrong: Bool { wrongCases > 0 }
+    public var isNamed: Bool { !exact.isEmpty }
 }
 
 /// The first tensor of a composite operation that departs, in execution order.
@@ -68,6 +115,7 @@ public struct Departure: Sendable, Hashable {
 /// What was found of one operation.
 public struct OperationDiagnosis: Sendable, Hashable {
     public let op: String
+    /// Those of other bits in some case.
     public let outputs: [OutputDiagnosis]
     public let departure: Departure?
     /// Sets of deviations that were tried.
@@ -92,35 +140,40 @@ public struct Diagnoser: Sendable {
     /// What single deviations answer, kept where many diagnoses are made of the same cases.
     var predictions: PredictionCache?
 
+    /// Of so many cases at least every single deviation is counted, so that those that come closest can be chosen.
+    private static let probes = 6
+
     public init(nanRule: NaNRule = .asClass, triesPairs: Bool = true) {
         self.nanRule = nanRule
         self.triesPairs = triesPairs
     }
 
-    /// The diagnosis of one operation; nil if nothing that was observed is wrong.
+    /// The diagnosis of one operation; nil if nothing that was observed has other bits.
     ///
     /// A set of deviations explains an output if it gives the observed bits of that output in every case, the right ones too. Cases whose answer has another type
     /// or shape are left out: the verdict says what is wrong with them.
+    ///
+    /// - Throws: `Interrupted`.
     public func diagnose(_ observations: [Observation]) throws -> OperationDiagnosis? {
         guard let op = observations.first?.goldenCase.op else { return nil }
-        let compared = observations.filter { !comparableNames($0).isEmpty }
-        let wrong = compared.filter { !wrongNames($0).isEmpty }
-        guard !wrong.isEmpty else { return nil }
+        let compared = observations.map { Compared($0, nanRule) }.filter { !$0.names.isEmpty }
+        let differing = compared.filter { !$0.differing.isEmpty }
+        guard !differing.isEmpty else { return nil }
         // Smallest first: most deviations are refuted by the first case.
         let ordered =
-            wrong.sorted { size($0) < size($1) }
-            + compared.filter { wrongNames($0).isEmpty }.sorted { size($0) < size($1) }
+            differing.sorted { $0.size < $1.size } + compared.filter(\.differing.isEmpty).sorted { $0.size < $1.size }
         var names: [String] = []
-        for one in wrong { for name in wrongNames(one) where !names.contains(name) { names.append(name) } }
+        for one in differing { for name in one.differing where !names.contains(name) { names.append(name) } }
 
         let deviations = DeviationCatalog.deviations(for: op)
         var exact: [String: [Explanation]] = [:]
         var partial: [String: [Explanation]] = [:]
         var tried = 0
-        func attempt(_ set: [Deviation], _ names: [String]) throws {
+        func attempt(_ set: [Deviation], _ wanted: [String]) throws {
             tried += 1
-            for (name, var explanation) in try explain(set, names, ordered, probes: 6) {
+            for (name, var explanation) in try explain(set, wanted, ordered) {
                 if explanation.isExact {
+                    // Outputs that another set explains are wrong too: what this one makes of them is no matter.
                     explanation.spoiltOutputs = try spoiltOutputs(set, names, ordered)
                     exact[name, default: []].append(explanation)
                 }
@@ -149,59 +202,136 @@ public struct Diagnoser: Sendable {
                 try attempt(pair.set, unexplained)
             }
         }
+        let nearest = try closest(to: names.filter { exact[$0] == nil }, partial, ordered)
         let outputs = names.map { name in
-            let closest =
-                exact[name] != nil
-                ? []
-                : (partial[name] ?? []).filter { $0.score > 0 }
-                    .enumerated().sorted { ($1.element.score, $0.offset) < ($0.element.score, $1.offset) }
-                    .map(\.element).prefix(closestLimit)
+            let showing = differing.filter { $0.differing.contains(name) }
+            let allowed = showing.compactMap { $0.observation.allowed[name] }
+            let found = exact[name] ?? []
             return OutputDiagnosis(
-                name: name, wrongCases: wrong.count { wrongNames($0).contains(name) },
-                cases: compared.count { comparableNames($0).contains(name) },
-                exact: (exact[name] ?? []).filter { $0.spoiltOutputs.isEmpty }
-                    + (exact[name] ?? []).filter { !$0.spoiltOutputs.isEmpty },
-                closest: Array(closest), patterns: WrongElements.patterns(of: name, in: wrong, nanRule))
+                name: name, wrongCases: showing.count - allowed.count, allowedCases: allowed.count,
+                cases: compared.count { $0.names.contains(name) },
+                allowedVerdicts: Verdict.allCases.filter(allowed.contains),
+                exact: found.filter(\.spoiltOutputs.isEmpty) + found.filter { !$0.spoiltOutputs.isEmpty },
+                closest: nearest[name] ?? [],
+                evidence: Evidence(
+                    differing: showing.reduce(0) { $0 + $1.differences(in: name, nanRule) }, fitting: found.count,
+                    tried: tried),
+                patterns: WrongElements.patterns(of: name, in: differing.map(\.observation), nanRule))
         }
-        return OperationDiagnosis(op: op, outputs: outputs, departure: departure(wrong), tried: tried)
+        return OperationDiagnosis(op: op, outputs: outputs, departure: departure(differing), tried: tried)
     }
 
-    /// How a set of deviations fares on some outputs. All cases are looked at only for outputs of which it explains `probes` cases without a fault.
-    private func explain(_ set: [Deviation], _ names: [String], _ observations: [Observation], probes: Int) throws
+    /// An observation and what in it can be compared.
+    private struct Compared {
+        let observation: Observation
+        var goldenCase: GoldenCase { observation.goldenCase }
+        /// Outputs of the specified type and shape.
+        let names: [String]
+        /// Of them, those whose bits differ.
+        let differing: [String]
+        /// Elements of inputs and outputs.
+        let size: Int
+
+        init(_ observation: Observation, _ rule: NaNRule) {
+            self.observation = observation
+            let goldenCase = observation.goldenCase
+            let tensors = goldenCase.outputs.tensors.filter { named in
+                observation.outputs[named.name].map {
+                    $0.type == named.tensor.type && $0.shape == named.tensor.shape
+                } ?? false
+            }
+            names = tensors.map(\.name)
+            differing = tensors.filter { named in
+                guard let observed = observation.outputs[named.name], observed.bytes != named.tensor.bytes else {
+                    return false
+                }
+                return (0..<observed.count).contains { !rule.isEqual(observed, named.tensor, $0) }
+            }.map(\.name)
+            size =
+                goldenCase.inputs.tensors.reduce(0) { $0 + $1.tensor.count }
+                + goldenCase.outputs.tensors.reduce(0) { $0 + $1.tensor.count }
+        }
+
+        /// What was observed and what is specified; nil where they cannot be compared.
+        func pair(_ name: String) -> (observed: Tensor, specified: Tensor)? {
+            guard names.contains(name), let observed = observation.outputs[name],
+                let specified = goldenCase.outputs[name]
+            else { return nil }
+            return (observed, specified)
+        }
+
+        func differences(in name: String, _ rule: NaNRule) -> Int {
+            guard let (observed, specified) = pair(name) else { return 0 }
+            return (0..<specified.count).count { !rule.isEqual(observed, specified, $0) }
+        }
+    }
+
+    /// How a set of deviations fares on some outputs. Unless all cases are asked for, it is given up at an output's first fault, a single one after ``probes`` cases.
+    private func explain(_ set: [Deviation], _ names: [String], _ cases: [Compared], inAll: Bool = false) throws
         -> [String: Explanation]
     {
         var result = Dictionary(uniqueKeysWithValues: names.map { ($0, Explanation(set)) })
-        for (place, one) in observations.enumerated() {
+        for (place, one) in cases.enumerated() {
             let alive = names.filter { name in
-                let explanation = result[name]!
-                return place < probes && set.count == 1
+                guard let explanation = result[name] else { return false }
+                return inAll || place < Self.probes && set.count == 1
                     || explanation.explained == explanation.wrong && explanation.spoilt == 0
             }
             if alive.isEmpty { break }
             let predicted = try predictedOutputs(one.goldenCase, set)
             for name in alive {
-                guard let observed = one.outputs[name], let specified = one.goldenCase.outputs[name],
-                    observed.type == specified.type, observed.shape == specified.shape
-                else { continue }
+                guard let (observed, specified) = one.pair(name) else { continue }
                 // A deviation that means nothing here leaves the case as specified.
                 var guess = predicted?[name] ?? specified
                 if guess.type != specified.type || guess.shape != specified.shape { guess = specified }
-                result[name]!.add(observed, specified, guess, nanRule)
+                result[name]?.add(observed, specified, guess, nanRule)
             }
         }
         return result
     }
 
-    /// Outputs that are right in every case and would not be.
-    private func spoiltOutputs(_ set: [Deviation], _ wrong: [String], _ observations: [Observation]) throws -> [String]
+    /// Those that come closest to each output that nothing explains, each counted over all cases: sets that were given up at different cases cannot be
+    /// compared. The leaders by either count are tried.
+    private func closest(to names: [String], _ partial: [String: [Explanation]], _ cases: [Compared]) throws
+        -> [String: [Explanation]]
     {
+        guard closestLimit > 0 else { return [:] }
+        var sets: [[Deviation]] = []
+        var wanted: [[Deviation]: [String]] = [:]
+        for name in names {
+            for value in [\Explanation.score, \.gain] {
+                let leaders = (partial[name] ?? []).filter { $0.explained > 0 }.enumerated()
+                    .sorted { ($1.element[keyPath: value], $0.offset) < ($0.element[keyPath: value], $1.offset) }
+                for (_, leader) in leaders.prefix(2 * closestLimit) {
+                    let set = leader.deviations
+                    if wanted[set] == nil { sets.append(set) }
+                    if wanted[set]?.contains(name) != true { wanted[set, default: []].append(name) }
+                }
+            }
+        }
+        var counted: [String: [Explanation]] = [:]
+        for set in sets {
+            for (name, explanation) in try explain(set, wanted[set] ?? [], cases, inAll: true)
+            where explanation.score > 0 {
+                counted[name, default: []].append(explanation)
+            }
+        }
+        return counted.mapValues { explanations in
+            explanations.enumerated()
+                .sorted { ($1.element.score, $0.offset) < ($0.element.score, $1.offset) }
+                .map(\.element).prefix(closestLimit).map { $0 }
+        }
+    }
+
+    /// Outputs that are right in every case and would not be.
+    private func spoiltOutputs(_ set: [Deviation], _ wrong: [String], _ cases: [Compared]) throws -> [String] {
         var right: [String] = []
-        for one in observations {
-            for name in comparableNames(one) where !wrong.contains(name) && !right.contains(name) { right.append(name) }
+        for one in cases {
+            for name in one.names where !wrong.contains(name) && !right.contains(name) { right.append(name) }
         }
         guard !right.isEmpty else { return [] }
         var spoilt: [String] = []
-        for one in observations where spoilt.count < right.count {
+        for one in cases where spoilt.count < right.count {
             guard let predicted = try predictedOutputs(one.goldenCase, set) else { continue }
             for name in right where !spoilt.contains(name) {
                 guard let guess = predicted[name], let specified = one.goldenCase.outputs[name],
@@ -216,34 +346,16 @@ public struct Diagnoser: Sendable {
         return spoilt
     }
 
+    /// - Throws: `Interrupted`: every step of the search comes by here.
     private func predictedOutputs(_ goldenCase: GoldenCase, _ set: [Deviation]) throws -> TensorGroup? {
+        try Interruption.check()
         if let predictions, set.count == 1 { return try predictions.outputs(of: goldenCase, under: set[0]) }
         return try DeviationCatalog.outputs(of: goldenCase, under: set)
     }
 
-    private func size(_ observation: Observation) -> Int {
-        observation.goldenCase.inputs.tensors.reduce(0) { $0 + $1.tensor.count }
-            + observation.goldenCase.outputs.tensors.reduce(0) { $0 + $1.tensor.count }
-    }
-
-    private func comparableNames(_ observation: Observation) -> [String] {
-        observation.goldenCase.outputs.tensors.compactMap { named in
-            guard let observed = observation.outputs[named.name] else { return nil }
-            return observed.type == named.tensor.type && observed.shape == named.tensor.shape ? named.name : nil
-        }
-    }
-
-    private func wrongNames(_ observation: Observation) -> [String] {
-        comparableNames(observation).filter { name in
-            let (observed, specified) = (observation.outputs[name]!, observation.goldenCase.outputs[name]!)
-            return observed.bytes != specified.bytes
-                && (0..<specified.count).contains { !nanRule.isEqual(observed, specified, $0) }
-        }
-    }
-
     /// The first of the intermediates, then of the outputs, that differs, in the smallest wrong case that has intermediates (or in the smallest).
-    private func departure(_ wrong: [Observation]) -> Departure? {
-        let ordered = wrong.sorted { size($0) < size($1) }
+    private func departure(_ differing: [Compared]) -> Departure? {
+        let ordered = differing.sorted { $0.size < $1.size }.map(\.observation)
         guard let one = ordered.first(where: { !$0.intermediates.isEmpty }) ?? ordered.first else { return nil }
         let right = one.goldenCase
         guard !right.intermediates.isEmpty || right.outputs.tensors.count > 1 else { return nil }

@@ -20,7 +20,7 @@ extension DeviationCatalog {
     static let dotFamily = VariantFamily(
         name: "dot", operations: ["dot.gemm"],
         deviations: SumVariant.deviations(
-            "dot", ["D1", "D2"], flushes: ["none", "inputs", "outputs", "all", "before-rounding"])
+            "dot", ["D1", "D2"], flushes: ["none", "inputs", "outputs", "all", "before-rounding"], products: true)
             + [
                 Deviation("dot.c.ignored", "leaves C out", ["D1", "D2"]),
                 Deviation("dot.c.added-last", "adds C at the end instead of starting from it", ["D1", "D2"]),

@@ -379,7 +379,7 @@ extension DeviationCatalog {
             SumVariant.deviations(
                 "linear.\($0)", ["T2", "D1", "D2", "D4"], what: $0,
                 orders: SumVariant.someTerms + ["lanes-16"] + ($0 == "dw" ? ["blocks-32"] : []),
-                flushes: ["none", "all"], accumulations: SumVariant.ofSums, zero: false)
+                flushes: ["none", "all"], accumulations: SumVariant.ofDots, products: true, zero: false)
         }
             + named(
                 "linear", ["T2", "D4"],

@@ -2,6 +2,7 @@ import ExactMath
 import GoldenIO
 import Goldens
 import JSON
+import Platform
 
 /// A planted defect: an implementation of one operation that is wrong in a known way.
 public struct Mutation: Sendable, Hashable, CustomStringConvertible {
@@ -12,6 +13,9 @@ public struct Mutation: Sendable, Hashable, CustomStringConvertible {
         case pair
         /// Damage to what was computed rightly; ``DeviationCatalog`` does not know it.
         case damage
+
+        /// Whether a diagnosis can name it at all.
+        public var hasName: Bool { self != .damage }
     }
 
     public let kind: Kind
@@ -62,11 +66,11 @@ public struct Mutation: Sendable, Hashable, CustomStringConvertible {
                 let highest = UInt64(1) << UInt64(8 * tensor.type.byteWidth - 1)
                 let changed: Tensor
                 switch self {
-                case .lastBit: changed = tensor.elements { $0 == place ? $1 ^ 1 : $1 }
-                case .signBit: changed = tensor.elements { $0 == place ? $1 ^ highest : $1 }
+                case .lastBit: changed = tensor.mappingIndexed { $0 == place ? $1 ^ 1 : $1 }
+                case .signBit: changed = tensor.mappingIndexed { $0 == place ? $1 ^ highest : $1 }
                 case .oneNaN:
                     guard let fields = FloatFields(tensor.type) else { continue }
-                    changed = tensor.elements { $0 == place ? fields.infinity | fields.infinity >> 1 : $1 }
+                    changed = tensor.mappingIndexed { $0 == place ? fields.infinity | fields.infinity >> 1 : $1 }
                 case .neighboursExchanged:
                     guard
                         let first = (0..<tensor.count - 1).first(where: {
@@ -74,7 +78,7 @@ public struct Mutation: Sendable, Hashable, CustomStringConvertible {
                         })
                     else { continue }
                     changed = tensor.picking { $0 == first ? first + 1 : $0 == first + 1 ? first : $0 }
-                case .everySeventh: changed = tensor.elements { $0 % 7 == place % 7 ? $1 ^ 1 : $1 }
+                case .everySeventh: changed = tensor.mappingIndexed { $0 % 7 == place % 7 ? $1 ^ 1 : $1 }
                 }
                 if !Self.isSame(changed, tensor) { return goldenCase.outputs.replacing(named.name, with: changed) }
             }
@@ -108,7 +112,7 @@ public struct MutationOutcome: Sendable, Hashable {
     public let fate: Fate
     /// Whether the diagnosis of every wrong output lists the planted deviations, or the one of two that shows in it, among those that reproduce every bit.
     public let isNamed: Bool
-    /// What the diagnosis names: all that reproduce every bit.
+    /// What the diagnosis names: all that reproduce every bit, of all outputs or of one each.
     public let explanations: [String]
     /// Cases that differ, of those answered.
     public let wrongCases: Int
@@ -136,6 +140,7 @@ public struct Mutator: Sendable {
     /// Every defect that changes some case: each deviation of each operation, `pairs` pairs an operation, each kind of damage.
     ///
     /// - Parameter isQuick: each deviation for one operation only, one pair a family, no damage twice.
+    /// - Throws: `Interrupted`.
     public func mutations(isQuick: Bool = false, pairs: Int = 2) throws -> [Mutation] {
         var all: [Mutation] = []
         var seen: Set<String> = []
@@ -172,6 +177,7 @@ public struct Mutator: Sendable {
             let set = deviations.filter { $0 == first || $0 == second }
             guard !found.contains(where: { $0.deviations == set }) else { continue }
             let isOfItsOwn = try (cases[op] ?? []).prefix(8).contains { one in
+                try Interruption.check()
                 guard let both = try DeviationCatalog.outputs(of: one, under: set),
                     let alone = try DeviationCatalog.outputs(of: one, under: [first]),
                     let other = try DeviationCatalog.outputs(of: one, under: [second])
@@ -185,6 +191,7 @@ public struct Mutator: Sendable {
 
     private func firstDifference(_ mutation: Mutation) throws -> Int? {
         try (cases[mutation.op] ?? []).firstIndex { one in
+            try Interruption.check()
             guard let outputs = try mutation.outputs(of: one) else { return false }
             return outputs != one.outputs
                 && one.outputs.tensors.contains { named in
@@ -196,11 +203,14 @@ public struct Mutator: Sendable {
     }
 
     /// Judges and diagnoses one defect over all cases of its operation, by the operation's standard policy.
+    ///
+    /// - Throws: `Interrupted`.
     public func outcome(of mutation: Mutation) throws -> MutationOutcome {
         let options = JudgingOptions()
         var observations: [Observation] = []
         var report = Report(subject: mutation.description)
         for one in cases[mutation.op] ?? [] {
+            try Interruption.check()
             let outputs = try mutation.outputs(of: one) ?? one.outputs
             var answer = one
             answer.outputs = outputs
@@ -209,17 +219,24 @@ public struct Mutator: Sendable {
         }
         var diagnoser = Diagnoser(triesPairs: mutation.kind == .pair)
         diagnoser.predictions = predictions
+        diagnoser.closestLimit = 0  // Only names are looked at.
         let diagnosis = try diagnoser.diagnose(observations)
         // Each wrong output may show one of two planted deviations alone.
         let planted = Set(mutation.deviations)
         let names = diagnosis?.outputs.map { output in output.exact.map { Set($0.deviations) } } ?? []
         let isNamed = !names.isEmpty && names.allSatisfy { $0.contains { $0.isSubset(of: planted) } }
-        let common = diagnosis?.commonExplanations ?? []
+        // Where no one cause explains all outputs, each has its own.
+        var explanations = (diagnosis?.commonExplanations ?? []).map { $0.map(\.name).joined(separator: " + ") }
+        if explanations.isEmpty {
+            explanations = (diagnosis?.outputs ?? []).flatMap { output in
+                output.exact.map { "outputs/\(output.name): \($0.name)" }
+            }
+        }
         let fate: MutationOutcome.Fate =
             if !report.conforms { .caught } else if report.count(.legalReordering) > 0 { .legal } else { .survived }
         return MutationOutcome(
             mutation: mutation, fate: fate, isNamed: isNamed,
-            explanations: common.map { $0.map(\.name).joined(separator: " + ") },
+            explanations: explanations,
             wrongCases: report.cases.count { one in one.outputs.contains { $0.verdict != .exact } },
             cases: report.cases.count)
     }

@@ -218,7 +218,12 @@ struct ZRegVariant: Sendable {
     }
 
     /// D of fp32 P and dP over the visible terms; or of other factors.
-    func weightedSum(_ p: [Float?], _ dp: [Float]) -> Float {
+    func weightedSum(_ p: [Float?], _ dp: [Float]) -> Float { stored(sumOfRow(p, dp)) }
+
+    /// D as it is kept.
+    func stored(_ sum: Float) -> Float { d == "bf16" ? SumVariant.bf16(sum) : sum }
+
+    private func sumOfRow(_ p: [Float?], _ dp: [Float]) -> Float {
         switch d {
         case "missing"?: return 0
         case "probabilities-bf16"?:
@@ -377,6 +382,7 @@ extension ZRegVariant {
             "softmax.weighted", ["Z2", "R1", "R5"], what: "D, the sum of P dP", orders: orders,
             accumulations: SumVariant.ofProducts, zero: false)
         add("softmax.d.probabilities-bf16", "sums D of P rounded to bf16")
+        add("softmax.d.bf16", "rounds D, the sum of a row, to bf16")
         add("softmax.d.missing", "leaves D out: dS = P dP")
         add("softmax.d.mean", "subtracts the sum of dP without the weights P")
         add("softmax.ds.probabilities-bf16", "multiplies by P rounded to bf16 in dS")
@@ -391,6 +397,8 @@ extension ZRegVariant {
 extension SumVariant {
     /// Ways to accumulate that differ for sums of bf16 products, which fp32 holds exactly, and for plain sums.
     static let ofSums = ["truncating", "bf16", "fp64"]
+    /// For dot products of bf16 values, which tensor cores add in fp16 too.
+    static let ofDots = ofSums + ["fp16"]
     /// For sums of fp32 products.
     static let ofProducts = ["unfused", "truncating", "bf16", "fp64"]
     /// Orders of a few terms: a head dimension, the rows of a small case.

@@ -32,6 +32,8 @@ struct SumVariant: Sendable, Hashable {
         case truncating
         /// The accumulator is rounded to bf16 after each term.
         case bf16
+        /// The accumulator is rounded to fp16 after each term.
+        case fp16
         case fp64
         /// Exactly, rounded once at the end.
         case exact
@@ -48,9 +50,16 @@ struct SumVariant: Sendable, Hashable {
     var flush = Flush.none
     /// D3: +0 is added at the end.
     var addsZero = true
+    /// Each product is rounded to bf16 before it is added.
+    var roundsProducts = false
 
     /// Rows of terms, one after another (D4); nil: masked.
-    func sum(_ rows: [[Term?]], initial: Float = 0) -> Float {
+    func sum(_ given: [[Term?]], initial: Float = 0) -> Float {
+        let rows =
+            roundsProducts
+            ? given.map { row in
+                row.map { term in term.map { (Self.bf16(flushed($0.x) * flushed($0.y)), 1) } }
+            } : given
         if arithmetic == .exact {
             var total = ExactSum()
             for case let term? in rows.joined() { total.addProduct(flushed(term.x), flushed(term.y)) }
@@ -161,6 +170,7 @@ struct SumVariant: Sendable, Hashable {
             case .unfused: rounded(x * y, 1, Float(z))
             case .truncating: Double(truncated(x, y, Float(z)))
             case .bf16: Double(Self.bf16(Float(rounded(x, y, Float(z)))))
+            case .fp16: Double(Self.fp16(Float(rounded(x, y, Float(z)))))
             }
     }
 
@@ -219,6 +229,8 @@ struct SumVariant: Sendable, Hashable {
     }
 
     static func bf16(_ x: Float) -> Float { SoftFloat32.convert(bfloat16Bits: SoftFloat32.roundToBFloat16(x)) }
+
+    static func fp16(_ x: Float) -> Float { Float(Float16(x)) }
 }
 
 extension Double {
@@ -229,7 +241,7 @@ extension Double {
 // MARK: - Choices
 
 extension SumVariant {
-    /// The variant that some choices on the axes "PREFIX.order", "PREFIX.accumulate", "PREFIX.flush" and "PREFIX.zero" make of a specified one.
+    /// The variant that some choices on the axes "PREFIX.order", "PREFIX.accumulate", "PREFIX.products", "PREFIX.flush" and "PREFIX.zero" make of a specified one.
     func under(_ choices: Choices, _ prefix: String) -> SumVariant {
         var variant = self
         if let name = choices.on(prefix + ".order"), let order = Self.orders.first(where: { $0.name == name }) {
@@ -239,6 +251,7 @@ extension SumVariant {
         case "unfused": variant.arithmetic = .unfused
         case "truncating": variant.arithmetic = .truncating
         case "bf16": variant.arithmetic = .bf16
+        case "fp16": variant.arithmetic = .fp16
         case "fp64": variant.arithmetic = .fp64
         case "exact": variant.arithmetic = .exact
         default: break
@@ -252,6 +265,7 @@ extension SumVariant {
         default: break
         }
         if choices.has(prefix + ".zero.negative-kept") { variant.addsZero = false }
+        if choices.has(prefix + ".products.bf16") { variant.roundsProducts = true }
         return variant
     }
 
@@ -287,7 +301,8 @@ extension SumVariant {
     static func deviations(
         _ prefix: String, _ clauses: [String], what: String = "", orders wanted: [String]? = nil,
         flushes: [String] = [],
-        accumulations: [String] = ["unfused", "truncating", "bf16", "fp64", "exact"], zero: Bool = true
+        accumulations: [String] = ["unfused", "truncating", "bf16", "fp16", "fp64", "exact"], products: Bool = false,
+        zero: Bool = true
     ) -> [Deviation] {
         let of = what.isEmpty ? "" : " (\(what))"
         var all = orders.filter { wanted?.contains($0.name) ?? true }.map {
@@ -296,10 +311,15 @@ extension SumVariant {
         for (name, summary) in [
             ("unfused", "rounds each product before it is added"),
             ("truncating", "cuts instead of rounding at each addition"),
-            ("bf16", "accumulates in bf16"), ("fp64", "accumulates in fp64 and rounds at the end"),
+            ("bf16", "accumulates in bf16"), ("fp16", "accumulates in fp16"),
+            ("fp64", "accumulates in fp64 and rounds at the end"),
             ("exact", "sums exactly and rounds once"),
         ] where accumulations.contains(name) {
             all.append(Deviation("\(prefix).accumulate.\(name)", summary + of, clauses))
+        }
+        if products {
+            all.append(
+                Deviation("\(prefix).products.bf16", "rounds each product to bf16 before it is added" + of, clauses))
         }
         for (name, summary) in [
             ("none", "flushes no subnormals"), ("inputs", "flushes subnormal factors but not results"),
