@@ -123,6 +123,16 @@ public struct Checkpoint: Sendable {
         }
     }
 
+    /// Puts the weights alone into a trainer whose parameters are the same: what a model needs that is not trained on.
+    public func restoreWeights(_ trainer: Trainer) {
+        precondition(trainer.configuration.parameters == configuration.parameters, "a checkpoint of another model")
+        let names = Dictionary(uniqueKeysWithValues: tensors.map { ($0.name, $0.tensor) })
+        trainer.withState { state in
+            guard let tensor = names["weight.\(state.parameter.name)"] else { return }
+            UnsafeMutableRawBufferPointer(state.weight).copyBytes(from: tensor.bytes)
+        }
+    }
+
     // MARK: - Folders
 
     /// The path of a step's checkpoint.

@@ -22,7 +22,7 @@ struct Touchstone: AsyncParsableCommand {
             Generate.self, Evaluate.self, Validate.self, Diagnose.self, Localise.self, Check.self, Fuzz.self,
             Mutate.self,
             Train.self, Bench.self,
-            DataCommand.self, StudyCommand.self,
+            DataCommand.self, Distill.self, StudyCommand.self,
             Diff.self, Dump.self,
             Hash.self,
             Prove.self, Doctor.self, Demo.self, PluginHostCommand.self,

@@ -20,6 +20,8 @@ struct StepSummary {
 protocol TrainingRun: AnyObject {
     /// For reports.
     var name: String { get }
+    /// k of the soft targets; 0 for hard ones.
+    var distillationK: Int { get }
     /// Takes step `step` from 1.
     func step(_ step: Int, _ batch: TrainingBatch) throws -> StepSummary
     /// The mean loss of sequences with the weights as they are, at most ``sequenceCapacity`` of them.
@@ -72,6 +74,7 @@ final class ReferenceRun: TrainingRun {
     }
 
     var sequenceCapacity: Int { max(1, configuration.batch / configuration.ranks) }
+    var distillationK: Int { configuration.distillationK }
     var name: String { "reference, \(arithmetic.rawValue) arithmetic" }
     var fingerprint: String? { recorder.fingerprint.hexadecimal }
 
@@ -127,6 +130,7 @@ final class EngineRun: TrainingRun {
     }
 
     var sequenceCapacity: Int { trainer.sequenceCapacity }
+    var distillationK: Int { trainer.configuration.distillationK }
 
     var name: String {
         let bytes = Trainer.bytes(trainer.configuration, threads: context.pool.count)

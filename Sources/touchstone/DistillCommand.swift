@@ -1,0 +1,312 @@
+import ArgumentParser
+import Engine
+import EngineOperations
+import ExactMath
+import Foundation
+import GoldenIO
+import Goldens
+import JSON
+import ModelSpec
+import Platform
+import Studies
+import TrainingData
+
+struct Distill: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Distil a teacher into a student, offline: sample sparse soft targets once, train on them.",
+        discussion: """
+              touchstone train --config small --steps 500 --checkpoint teacher
+              touchstone distill sample --checkpoint teacher --output targets --k 8
+              touchstone distill train --targets targets --steps 500
+
+            Targets are k ids and weights a token, 8 bytes each, in place of a probability for every token of the vocabulary; Gumbel sampling makes \
+            them without bias (K1, K2). `study gumbel` compares them with the k most likely tokens.
+            """,
+        subcommands: [DistillSample.self, DistillTrain.self])
+}
+
+extension TargetMethod: ExpressibleByArgument {}
+
+struct DistillSample: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "sample",
+        abstract: "Run a teacher over text and write its sparse soft targets.",
+        discussion: """
+            Writes a folder of HDF5 files of --chunk sequences each, in the format of goldens: tokens and masks under inputs/, ids and weights under \
+            outputs/. A file is whole or absent; the same command goes on where it was interrupted. The text is cut and held out as in `train`: \
+            held-out sequences get no targets.
+            """)
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "The teacher: a folder of checkpoints, whose last counts, or one of them.", valueName: "path"))
+    var checkpoint: String
+
+    @Option(name: .long, help: ArgumentHelp("The text; this package's own sources by default.", valueName: "path"))
+    var data: String?
+
+    @Option(name: [.short, .long], help: ArgumentHelp("The folder of targets.", valueName: "dir"))
+    var output: String
+
+    @Option(name: .long, help: "Targets a token.")
+    var k = 8
+
+    @Option(name: .long, help: "gumbel (unbiased), with-replacement (unbiased, of equal weights) or top-k (biased).")
+    var method: TargetMethod = .gumbel
+
+    @Option(name: .long, help: "Decides the draws.")
+    var seed: Seed = Seed(1)
+
+    @Option(name: .long, help: "Sequences to sample, from the first on; all by default.")
+    var sequences: Int?
+
+    @Option(name: .long, help: "Sequences in a file.")
+    var chunk = 64
+
+    @OptionGroup var engine: EngineOptions
+
+    @Flag(name: .long, help: "Print errors only.")
+    var quiet = false
+
+    func validate() throws {
+        if k < 1 { throw ValidationError("--k takes 1 or more.") }
+        if let sequences, sequences < 1 { throw ValidationError("--sequences takes 1 or more.") }
+        if !(1...1 << 16).contains(chunk) { throw ValidationError("--chunk takes 1 to 65536.") }
+    }
+
+    func run() async throws {
+        Interruption.watch()
+        let state = try Checkpoint(reading: try CheckpointFolder.latest(checkpoint))
+        var c = state.configuration
+        guard c.distillationK == 0 else {
+            throw CommandError(
+                "\(checkpoint) is a student's: its distillation_k is \(c.distillationK), expected a model trained on text"
+            )
+        }
+        guard k <= c.vocabulary else { throw CommandError("--k is \(k), and the teacher knows \(c.vocabulary) tokens") }
+        // One rank runs over whole batches; the weights are the same.
+        (c.ranks, c.compression, c.errorFeedback) = (1, .none, false)
+        let context = engine.context()
+        let teacher = Trainer(c, context)
+        state.restoreWeights(teacher)
+        let corpus = try TrainingCorpus(path: try data ?? DefaultCorpus.path(), sequenceLength: c.sequenceLength)
+        if let sequences, sequences > corpus.sequences.count {
+            throw CommandError("--sequences is \(sequences), and the text has \(corpus.sequences.count) to train on")
+        }
+        var plan = SoftTargets.Plan()
+        (plan.method, plan.k, plan.seed) = (method, k, seed.value)
+        (plan.teacher, plan.data) = (teacher.weightsDigest, corpus.digest)
+        (plan.vocabulary, plan.sequenceLength) = (c.vocabulary, c.sequenceLength)
+        (plan.sequences, plan.chunk) = (sequences ?? corpus.sequences.count, chunk)
+        let bar = ProgressBar("sample", total: UInt64(plan.sequences), unit: "sequences", quiet: quiet)
+        let start = monotonicSeconds()
+        let found = try SoftTargets.sample(plan, teacher: teacher, context: context, corpus: corpus, folder: output) {
+            done in
+            bar.update(UInt64(done))
+            if Interruption.isRequested {
+                bar.finish()
+                Terminal.writeError("touchstone: finished files stay in \(output); the same command goes on\n")
+                throw Interrupted()
+            }
+        }
+        bar.finish()
+        guard !quiet else { return }
+        let rows = plan.sequences * plan.sequenceLength
+        let (sparse, full) = (8 * rows * k, 4 * rows * c.vocabulary)
+        print("teacher      step \(state.step), weights \(plan.teacher.prefix(16))...; \(EngineOptions.name(context))")
+        print(
+            "targets      \(plan.sequences) sequences of \(plan.sequenceLength) tokens, \(k) a token by \(method.rawValue), \(found == 0 ? "all new" : "\(found) found")"
+        )
+        print(
+            "storage      \(compact(Double(sparse), "B")) of ids and weights; the distributions take \(compact(Double(full), "B")) in fp32, \(Self.times(full, sparse)) times as much, \(compact(Double(full / 2), "B")) in bf16"
+        )
+        print("             \(plan.chunks) files in \(output), \(duration(monotonicSeconds() - start))")
+    }
+
+    private static func times(_ a: Int, _ b: Int) -> String {
+        let tenths = Int((Double(a) / Double(b) * 10).rounded())
+        return tenths % 10 == 0 ? "\(tenths / 10)" : "\(tenths / 10).\(tenths % 10)"
+    }
+}
+
+struct DistillTrain: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "train",
+        abstract: "Train a student on stored soft targets.",
+        discussion: """
+            The loss is K4's: the cross-entropy with the stored weights. Vocabulary, sequence length and k are those of the targets; everything else is the \
+            configuration's. With --data the held-out loss by the text's own next tokens is printed, which `train` prints too: two students, or a \
+            student and a model trained on text, are compared by it.
+            """)
+
+    @Option(name: .long, help: ArgumentHelp("The folder that `distill sample` wrote.", valueName: "dir"))
+    var targets: String
+
+    @Option(name: .long, help: ArgumentHelp("A preset, or a JSON file.", valueName: "name|file"))
+    var config = "tiny"
+
+    @Option(name: .long, help: "Steps to take; the configuration's total_steps by default.")
+    var steps: Int?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "The text that was sampled, for the held-out loss; this package's own sources by default.",
+            valueName: "path"))
+    var data: String?
+
+    @Option(
+        name: .long, help: ArgumentHelp("A folder for checkpoints: one at the end, and at Ctrl-C.", valueName: "dir"))
+    var checkpoint: String?
+
+    @Option(name: .long, help: "Also a checkpoint every so many steps.")
+    var checkpointEvery: Int?
+
+    @Flag(name: .long, help: "Go on from the last checkpoint in the folder, bit for bit. --steps is the total.")
+    var resume = false
+
+    @Flag(inversion: .prefixedNo, help: "Hash every tensor of every step (T6).")
+    var fingerprint = true
+
+    @OptionGroup var engine: EngineOptions
+
+    @Flag(name: .long, help: "Print the summary only.")
+    var quiet = false
+
+    func validate() throws {
+        if let steps, steps < 1 { throw ValidationError("--steps takes 1 or more.") }
+        if let checkpointEvery, checkpointEvery < 1 { throw ValidationError("--checkpoint-every takes 1 or more.") }
+        if checkpoint == nil && (resume || checkpointEvery != nil) {
+            throw ValidationError("--resume and --checkpoint-every need --checkpoint DIR.")
+        }
+    }
+
+    func run() async throws {
+        let soft = try SoftTargets(reading: targets)
+        var c = try ModelConfiguration.reading(config)
+        guard c.vocabulary == soft.plan.vocabulary else {
+            throw ConfigurationError("vocabulary", "is \(c.vocabulary), and the teacher's was \(soft.plan.vocabulary)")
+        }
+        (c.sequenceLength, c.distillationK) = (soft.plan.sequenceLength, soft.plan.k)
+        try c.validate()
+        let total = steps ?? c.totalSteps
+        let run = try EngineRun(c, engine.context(), fingerprints: fingerprint, diagnostics: false)
+        let digest = soft.digest
+        let folder = try checkpoint.map { try CheckpointFolder($0, run: run, data: digest) }
+        let before = try folder?.begin(resuming: resume) ?? 0
+        guard before < total else {
+            throw CommandError(
+                "the checkpoint is of step \(before) already; --steps is the total, expected more than that")
+        }
+        let (sparse, full) = soft.storage
+        if !quiet {
+            print(
+                "targets      \(soft.plan.sequences) sequences, \(soft.plan.k) a token by \(soft.plan.method.rawValue), \(compact(Double(sparse), "B")) in place of \(compact(Double(full), "B")); weights add up to \(decimals(Float(soft.meanWeight))) in the mean"
+            )
+            let count = c.parameters.reduce(0) { $0 + $1.count }
+            print(
+                "student      \(compact(Double(count), "parameters")), \(c.batch) x \(c.sequenceLength) tokens a step; \(run.name)"
+            )
+        }
+        Interruption.watch()
+        let bar = ProgressBar("distill", total: UInt64(total), unit: "steps", quiet: quiet)
+        let start = monotonicSeconds()
+        var losses: [Float] = []
+        var taken = before
+        for step in before + 1...total where !Interruption.isRequested {
+            losses.append(try run.step(step, soft.batch(step: step, configuration: c)).loss)
+            taken = step
+            bar.update(UInt64(step), note: "loss \(decimals(losses[losses.count - 1]))")
+            if let checkpointEvery, step % checkpointEvery == 0, step < total { try folder?.save(step) }
+        }
+        bar.finish()
+        let seconds = monotonicSeconds() - start
+        guard let first = losses.first, let last = losses.last else { throw Interrupted() }
+        try folder?.save(taken)
+        let rate = Double((taken - before) * c.batch * c.sequenceLength) / seconds
+        print("steps        \(taken - before) in \(duration(seconds)), \(compact(rate, "tokens"))/s")
+        print(
+            "loss         \(decimals(first)) at step \(before + 1), \(decimals(last)) at step \(taken), of the soft targets"
+        )
+        let corpus = try TrainingCorpus(path: try data ?? DefaultCorpus.path(), sequenceLength: c.sequenceLength)
+        if corpus.digest != soft.plan.data {
+            guard data == nil else {
+                throw CommandError("the targets were sampled from another text than \(data ?? ""): no held-out loss")
+            }
+        } else if let heldOut = try run.heldOutLoss(corpus) {
+            print("held out     \(decimals(heldOut)), byte perplexity \(decimals(CorrectlyRounded.exp(heldOut)))")
+        }
+        if let fingerprint = run.fingerprint { print("fingerprint  \(fingerprint)") }
+        if taken < total { throw ExitCode(130) }
+    }
+}
+
+/// A folder of a run's checkpoints.
+struct CheckpointFolder {
+    let path: String
+    private let run: EngineRun
+    private let data: String
+
+    /// Makes the folder if it is not there.
+    init(_ path: String, run: EngineRun, data: String) throws {
+        (self.path, self.run, self.data) = (path, run, data)
+        try Files.createFolder(path)
+    }
+
+    /// The last checkpoint of a folder, or the file itself.
+    static func latest(_ path: String) throws -> String {
+        guard try Files.status(of: path).kind == .folder else { return path }
+        guard let last = try Checkpoint.steps(path).last else { throw CommandError("\(path) has no checkpoint in it") }
+        return Checkpoint.path(path, step: last)
+    }
+
+    /// The steps that were taken before.
+    func begin(resuming: Bool) throws -> Int {
+        let steps = try Checkpoint.steps(path)
+        guard resuming else {
+            guard steps.isEmpty else {
+                throw CommandError(
+                    "\(path) has checkpoints already: --resume goes on from them, another folder begins anew")
+            }
+            return 0
+        }
+        guard let last = steps.last else { throw CommandError("\(path) has no checkpoint to resume from") }
+        do {
+            return try run.resume(Checkpoint.path(path, step: last), data: data)
+        } catch let error as GoldenIOError where steps.count > 1 {
+            throw CommandError(
+                "\(error)\nThe one before it is of step \(steps[steps.count - 2]): move the damaged file away to go on from there."
+            )
+        }
+    }
+
+    func save(_ step: Int) throws { try run.save(path, step: step, data: data) }
+}
+
+extension TrainingCorpus {
+    /// What names the data: SHA-256 of every number in it.
+    var digest: String {
+        let contents = contents
+        var fingerprint = Fingerprint()
+        contents.withUnsafeBytes { fingerprint.append("data", .int32, [contents.count], canonical: $0) }
+        return fingerprint.hexadecimal
+    }
+}
+
+extension TrainingRun {
+    /// The mean loss over the first 64 held-out sequences by the text's own tokens, a batch at a time; nil if there are none.
+    func heldOutLoss(_ corpus: TrainingCorpus) throws -> Float? {
+        let sequences = Array(corpus.heldOut.prefix(64))
+        guard !sequences.isEmpty else { return nil }
+        var sum = 0.0
+        for first in stride(from: 0, to: sequences.count, by: sequenceCapacity) {
+            let part = Array(sequences[first..<min(first + sequenceCapacity, sequences.count)])
+            let batch = TrainingBatch(part)
+            sum +=
+                Double(try loss(distillationK > 0 ? batch.hardTargetsAsSoft(k: distillationK) : batch))
+                * Double(part.count)
+        }
+        return Float(sum / Double(sequences.count))
+    }
+}
