@@ -63,7 +63,7 @@ extension Visibility {
     ///   - lengths: of the documents, each at least 1.
     ///   - prefixes: for `prefix`, one for each document; a longer one than its document means the document.
     ///   - window: for `window`, at least 1.
-    /// - Throws: ``VisibilityBuildError``.
+    /// - Throws: ``/Reference/VisibilityBuildError``.
     public static func byQuery(
         _ kind: Kind, lengths: [Int32], prefixes: [Int32] = [], window: Int = 1
     ) throws(VisibilityBuildError) -> Intervals {
@@ -98,7 +98,7 @@ extension Visibility {
 
     /// By-key intervals of documents end to end: token t of [a, b) is seen by [t, b), or by [a, b) where `bidirectional`.
     ///
-    /// - Throws: ``VisibilityBuildError``.
+    /// - Throws: ``/Reference/VisibilityBuildError``.
     public static func byKey(
         lengths: [Int32], bidirectional: Bool = false
     ) throws(VisibilityBuildError) -> Intervals {
@@ -127,7 +127,7 @@ extension Visibility {
     /// V2: nodes in depth-first order, each with its parent's index (-1: a root) and its length. Token t of node n is seen by [t, end of n's
     /// subtree): by the later tokens of its node and by all descendants, never by a sibling. Several roots are several trees.
     ///
-    /// - Throws: ``VisibilityBuildError`` for a parent that is no earlier node (so for every cycle), an order that is not depth-first, a
+    /// - Throws: ``/Reference/VisibilityBuildError`` for a parent that is no earlier node (so for every cycle), an order that is not depth-first, a
     ///   length below 1.
     public static func tree(parents: [Int32], lengths: [Int32]) throws(VisibilityBuildError) -> Tree {
         guard parents.count == lengths.count else {
@@ -169,7 +169,7 @@ extension Visibility {
     /// ones first; the queries are the drafts' tokens alone, at `queryOffset` = `cached`. Every draft sees the whole cache; the drafts
     /// are a tree among themselves, whose roots continue the cache.
     ///
-    /// - Throws: ``VisibilityBuildError``.
+    /// - Throws: ``/Reference/VisibilityBuildError``.
     public static func drafts(
         cached: Int32, parents: [Int32], lengths: [Int32]
     ) throws(VisibilityBuildError) -> Tree {

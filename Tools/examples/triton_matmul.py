@@ -4,12 +4,14 @@
     touchstone validate --suite dot --exec 'python3 Tools/examples/triton_matmul.py {in} {out}'
 
 The kernel runs where Triton finds a GPU, or in Triton's interpreter with TRITON_INTERPRET=1. Elsewhere, or with --kernel numpy, a
-stand-in in NumPy takes its place that goes through K in the same blocks. The cases of the recipe chain-ieee are answered, whose
+stand-in in NumPy takes its place that goes through K in the same blocks; --kernel h200 is a model of what the tensor cores of an
+NVIDIA H200 make of the kernel's blocks, which has the bits of a run of the kernel there on every shipped case of dot.gemm. The cases of the recipe chain-ieee are answered, whose
 subnormals are kept; those of paired-ftz, whose subnormals are flushed, with --paired-ftz only. --mistake makes one of three mistakes on
 purpose. Needs h5py and NumPy; the kernel needs PyTorch and Triton as well.
 """
 
 import argparse
+import math
 import os
 import pathlib
 import sys
@@ -98,6 +100,43 @@ def on_numpy(a: np.ndarray, b: np.ndarray, c: np.ndarray | None, mistake: str | 
         return sums + np.float32(0)  # never -0 (D3)
 
 
+def on_h200(a: np.ndarray, b: np.ndarray, c: np.ndarray | None, mistake: str | None) -> np.ndarray:
+    """The model: 16 products and the accumulator are added at once. Each is cut below 2^-25 of the largest one's power of two (the exponents
+    of a product's factors are added, nothing is normalised), what is left is added exactly, and the sum is cut to fp32."""
+    a, b = bf16_to_fp32(a), bf16_to_fp32(b)
+    depth = a.shape[1] // BLOCK_K * BLOCK_K if mistake == "remainder" else a.shape[1]
+    d = np.zeros((a.shape[0], b.shape[1]), np.float32)
+    for i, j in np.ndindex(d.shape):
+        x, y = a[i, :depth].tolist(), b[:depth, j].tolist()
+        total = 0.0 if c is None else float(c[i, j])
+        for first in range(0, depth, BLOCK_K):
+            block = slice(first, first + BLOCK_K)
+            total = added_at_once([*zip(x[block], y[block], strict=True), (total, 1.0)])
+            if mistake == "bf16-sum":
+                total = float(rounded_to_bf16(np.array([total], np.float32))[0])
+        d[i, j] = total + 0.0
+    return d
+
+
+def added_at_once(terms: list[tuple[float, float]]) -> float:
+    """The sum of products as the tensor cores have it, cut to fp32."""
+    if not all(math.isfinite(x) and math.isfinite(y) for x, y in terms):
+        return sum(x * y for x, y in terms)  # NaN or an infinity; all else is finite and small beside it
+    terms = [(x, y) for x, y in terms if x and y]
+    if not terms:
+        return 0.0
+    unit = max(exponent(x) + exponent(y) for x, y in terms) - 25
+    total = sum(int(math.ldexp(x * y, -unit)) for x, y in terms)  # int cuts towards zero; the rest is exact
+    unit_of_fp32 = max(total.bit_length() - 24, -149 - unit, 0)
+    cut = math.ldexp(abs(total) >> unit_of_fp32, unit_of_fp32 + unit)
+    return math.copysign(cut if cut < 2.0**128 else math.inf, total)
+
+
+def exponent(x: float) -> int:
+    """e of x = 1.f 2^e; a subnormal has that of the smallest normal number."""
+    return max(math.frexp(x)[1] - 1, -126)
+
+
 def rounded_to_bf16(x: np.ndarray) -> np.ndarray:
     """To nearest, ties to even; NaN stays NaN."""
     bits = x.view(np.uint32)
@@ -114,7 +153,7 @@ def main(source: str, target: str, kernel: str | None = None, mistake: str | Non
         kernel = "triton" if can_run_triton() else "numpy"
         if kernel == "numpy":
             print("triton_matmul: no Triton with a GPU here; NumPy stands in for the kernel", file=sys.stderr)
-    product = on_triton if kernel == "triton" else on_numpy
+    product = {"triton": on_triton, "numpy": on_numpy, "h200": on_h200}[kernel]
     golden = read(source)
     for case in golden.cases:
         # Only the answers are written; a case without outputs is skipped, and counted.
@@ -130,7 +169,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("input", metavar="IN")
     parser.add_argument("output", metavar="OUT")
-    parser.add_argument("--kernel", choices=("triton", "numpy"), help="default: triton where it can run, else numpy")
+    parser.add_argument("--kernel", choices=("triton", "numpy", "h200"), help="default: triton where it can run, else numpy")
     parser.add_argument("--mistake", choices=MISTAKES, help="make this mistake on purpose")
     parser.add_argument("--paired-ftz", action="store_true", help="answer the cases of that recipe too")
     options = parser.parse_args()
