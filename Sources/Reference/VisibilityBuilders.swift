@@ -199,7 +199,7 @@ extension Visibility {
     /// The mask of a dense one [B, Q, T]: by query each row's visible cells must be one interval, by key each column's. An empty row or column
     /// is [0, 0).
     ///
-    /// - Throws: ``VisibilityBuildError/notAnInterval(batch:token:_:)``, naming the first.
+    /// - Throws: ``/Reference/VisibilityBuildError/notAnInterval(batch:token:_:)``, naming the first.
     public init(
         dense mask: [UInt8], orientation: MaskOrientation, batch: Int, queries: Int, keys: Int, queryOffset: Int = 0
     ) throws(VisibilityBuildError) {
@@ -239,7 +239,7 @@ extension Visibility {
 
     /// The lengths between cumulative ones, 0 first: what variable-length kernels call cu_seqlens.
     ///
-    /// - Throws: ``VisibilityBuildError/cumulativeLengths(_:)`` unless they begin at 0 and rise.
+    /// - Throws: ``/Reference/VisibilityBuildError/cumulativeLengths(_:)`` unless they begin at 0 and rise.
     public static func lengths(cumulative: [Int32]) throws(VisibilityBuildError) -> [Int32] {
         guard cumulative.first == 0 else {
             throw .cumulativeLengths(
@@ -259,7 +259,7 @@ extension Visibility {
 
     /// The cumulative lengths of the causal documents that make the mask of one batch entry.
     ///
-    /// - Throws: ``VisibilityBuildError/cumulativeLengths(_:)`` if the mask is not that of causal documents end to end.
+    /// - Throws: ``/Reference/VisibilityBuildError/cumulativeLengths(_:)`` if the mask is not that of causal documents end to end.
     public func cumulativeLengths(batch b: Int = 0) throws(VisibilityBuildError) -> [Int32] {
         guard queries == keys, queryOffset == 0, window == nil else {
             throw .cumulativeLengths(
@@ -286,7 +286,7 @@ extension Visibility {
     /// FlashMask's bounds a key column, [B, T, 2]: query rows at or below `lowerStart` and above `upperEnd` are masked, LTS and UTE (Wang et al. 2024). Rows count
     /// from the first query.
     ///
-    /// - Throws: ``VisibilityBuildError/columnBounds(batch:key:_:)`` for a by-query mask whose columns are not intervals.
+    /// - Throws: ``/Reference/VisibilityBuildError/columnBounds(batch:key:_:)`` for a by-query mask whose columns are not intervals.
     public func columnBounds() throws(VisibilityBuildError) -> [Int32] {
         var bounds: [Int32] = []
         for b in 0..<batch {
@@ -309,7 +309,7 @@ extension Visibility {
     /// The by-key mask of FlashMask's bounds: [B, T, 1] LTS, or [B, T, 2] LTS and UTE, or [B, T, 4] LTS, LTE, UTS, UTE; with `causal` no query sees a later key.
     /// Rows from LTS to LTE (to the end without LTE) and from UTS (from 0 without) to UTE are masked; what is left must be one interval.
     ///
-    /// - Throws: ``VisibilityBuildError/columnBounds(batch:key:_:)``.
+    /// - Throws: ``/Reference/VisibilityBuildError/columnBounds(batch:key:_:)``.
     public init(
         columnBounds: [Int32], perColumn: Int, causal: Bool, batch: Int, queries: Int, keys: Int
     ) throws(VisibilityBuildError) {

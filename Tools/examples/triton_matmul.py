@@ -3,11 +3,12 @@
 
     touchstone validate --suite dot --exec 'python3 Tools/examples/triton_matmul.py {in} {out}'
 
-The kernel runs where Triton finds a GPU, or in Triton's interpreter with TRITON_INTERPRET=1. Elsewhere, or with --kernel numpy, a
-stand-in in NumPy takes its place that goes through K in the same blocks; --kernel h200 is a model of what the tensor cores of an
-NVIDIA H200 make of the kernel's blocks, which has the bits of a run of the kernel there on every shipped case of dot.gemm. The cases of the recipe chain-ieee are answered, whose
-subnormals are kept; those of paired-ftz, whose subnormals are flushed, with --paired-ftz only. --mistake makes one of three mistakes on
-purpose. Needs h5py and NumPy; the kernel needs PyTorch and Triton as well.
+The kernel runs where Triton finds a GPU, or in Triton's interpreter with TRITON_INTERPRET=1. Elsewhere, or with
+--kernel numpy, a stand-in in NumPy takes its place that goes through K in the same blocks; --kernel h200 is a model of
+what the tensor cores of an NVIDIA H200 make of the kernel's blocks. The cases of the recipe chain-ieee are answered,
+whose subnormals are kept; those of paired-ftz, whose subnormals are flushed, with --paired-ftz only. --mistake makes
+one of three mistakes on purpose. Needs h5py and NumPy; the kernel needs PyTorch and Triton as well. The page "Validate
+a Triton kernel" of the documentation goes through it.
 """
 
 import argparse
@@ -42,7 +43,7 @@ if triton:
         HAS_C: tl.constexpr, REMAINDER: tl.constexpr, BF16_SUM: tl.constexpr,
         BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
     ):  # fmt: skip
-        """d [M, N] = a [M, K] b [K, N] (+ c [M, N]): a, b bf16, c and d fp32, all of them contiguous. One program a tile of d."""
+        """d [M, N] = a [M, K] b [K, N] (+ c [M, N]): a, b bf16, c, d fp32, all contiguous. One program a tile of d."""
         row = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
         column = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
         inside = (row[:, None] < M) & (column[None, :] < N)
@@ -93,7 +94,8 @@ def on_numpy(a: np.ndarray, b: np.ndarray, c: np.ndarray | None, mistake: str | 
         for first in range(0, end, BLOCK_K):
             block = np.zeros_like(sums)
             for k in range(first, min(first + BLOCK_K, end)):
-                block = (block + a[:, k, None] * b[None, k, :]).astype(np.float32)  # the product is exact in fp64
+                # The product is exact in fp64, and so is the sum, as good as always, before it is rounded.
+                block = (block + a[:, k, None] * b[None, k, :]).astype(np.float32)
             sums += block
             if mistake == "bf16-sum":
                 sums = rounded_to_bf16(sums)
@@ -101,8 +103,11 @@ def on_numpy(a: np.ndarray, b: np.ndarray, c: np.ndarray | None, mistake: str | 
 
 
 def on_h200(a: np.ndarray, b: np.ndarray, c: np.ndarray | None, mistake: str | None) -> np.ndarray:
-    """The model: 16 products and the accumulator are added at once. Each is cut below 2^-25 of the largest one's power of two (the exponents
-    of a product's factors are added, nothing is normalised), what is left is added exactly, and the sum is cut to fp32."""
+    """The model: 16 products and the accumulator are added at once.
+
+    Each is cut below 2^-25 of the largest one's power of two (the exponents of a product's factors are added, nothing
+    is normalised), what is left is added exactly, and the sum is cut to fp32.
+    """
     a, b = bf16_to_fp32(a), bf16_to_fp32(b)
     depth = a.shape[1] // BLOCK_K * BLOCK_K if mistake == "remainder" else a.shape[1]
     d = np.zeros((a.shape[0], b.shape[1]), np.float32)
@@ -148,7 +153,13 @@ def can_run_triton() -> bool:
     return triton is not None and (os.environ.get("TRITON_INTERPRET") == "1" or torch.cuda.is_available())
 
 
-def main(source: str, target: str, kernel: str | None = None, mistake: str | None = None, recipes=("chain-ieee",)) -> None:
+def main(
+    source: str,
+    target: str,
+    kernel: str | None = None,
+    mistake: str | None = None,
+    recipes: tuple[str, ...] = ("chain-ieee",),
+) -> None:
     if kernel is None:
         kernel = "triton" if can_run_triton() else "numpy"
         if kernel == "numpy":
@@ -169,7 +180,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("input", metavar="IN")
     parser.add_argument("output", metavar="OUT")
-    parser.add_argument("--kernel", choices=("triton", "numpy", "h200"), help="default: triton where it can run, else numpy")
+    parser.add_argument("--kernel", choices=("triton", "numpy", "h200"), help="triton where it can run, else numpy")
     parser.add_argument("--mistake", choices=MISTAKES, help="make this mistake on purpose")
     parser.add_argument("--paired-ftz", action="store_true", help="answer the cases of that recipe too")
     options = parser.parse_args()
