@@ -5,7 +5,7 @@ import ModelSpec
 ///
 /// Blocks of queries go by all heads of a batch entry; what a block sees is found as runs of 16-key tiles. A softmax row is two passes over
 /// logits that stay in the cache (T3). Zeros stand where a sum skips terms, which gives the same bits as long as the other factors are finite (D3); where one is
-/// not, ``isCareful`` paths take every row, and every key, by itself with the factors that it does not see set to zero.
+/// not, `isCareful` paths take every row, and every key, by itself with the factors that it does not see set to zero.
 public struct AttentionPass {
     /// B, H, G, Q, T, D.
     public var batch: Int

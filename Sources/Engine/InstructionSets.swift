@@ -19,7 +19,7 @@ public enum InstructionSets {
     /// The best first, each of which answered the known questions right. `portable` is always there, and last.
     public static let available: [KernelSet] = judged.available
 
-    /// What the processor should be able to run, but does not run right (``SelfTest``).
+    /// What the processor should be able to run, but does not run right (`SelfTest`).
     public static let refused: [Refusal] = judged.refused
 
     /// The set of a name; the best one without a name. nil if there is none of the name.

@@ -111,7 +111,7 @@ public final class Trainer {
     /// Takes step `step` (from 1).
     ///
     /// - Parameter probe: is shown every tensor of the step in execution order (T6); nil where nobody looks.
-    /// - Throws: ``TrainingError`` and ``EngineError``, naming what was wrong, and what `probe` throws. Weights, moments and residuals are then as
+    /// - Throws: ``/ModelSpec/TrainingError`` and ``EngineError``, naming what was wrong, and what `probe` throws. Weights, moments and residuals are then as
     ///   they were.
     public func step(_ step: Int, batch: TrainingBatch, probe: EngineProbe? = nil) throws -> Outcome {
         let c = configuration

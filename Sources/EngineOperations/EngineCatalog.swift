@@ -26,7 +26,7 @@ public struct EngineCatalog: Sendable {
 
     /// The case with the engine's outputs, and intermediates where it has them; without truth and bounds.
     ///
-    /// - Throws: ``OperationError``.
+    /// - Throws: ``/Goldens/OperationError``.
     public func evaluate(_ goldenCase: GoldenCase) throws(OperationError) -> GoldenCase {
         do {
             guard let compute = Self.operations[goldenCase.op] else {

@@ -6,7 +6,7 @@ import Prover
 
 /// Compares the engine's elementary functions with the correctly rounded ones of `ExactMath` over all 2^32 arguments (E3).
 ///
-/// `ExactMath` shares no line with the engine, and is itself compared with MPFR (``MathProof``). An argument's result is computed there once and compared
+/// `ExactMath` shares no line with the engine, and is itself compared with MPFR (``/Prover/MathProof``). An argument's result is computed there once and compared
 /// with that of every implementation that the engine has.
 public struct EngineMathProof: Sendable {
     public let function: MathFunction

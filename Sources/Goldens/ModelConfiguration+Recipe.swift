@@ -163,7 +163,7 @@ extension ModelConfiguration {
 
     /// A preset by its name, or a JSON file: an object of keys, with `preset` among them to start from that preset.
     ///
-    /// - Throws: ``ConfigurationFileError``, naming the file.
+    /// - Throws: ``/Goldens/ConfigurationFileError``, naming the file.
     public static func reading(_ nameOrPath: String) throws(ConfigurationFileError) -> ModelConfiguration {
         if let preset = Preset(rawValue: nameOrPath) { return ModelConfiguration(preset: preset) }
         let names = Preset.allCases.map(\.rawValue).joined(separator: ", ")

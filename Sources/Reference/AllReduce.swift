@@ -74,7 +74,7 @@ public enum AllReduce {
     /// - Parameters:
     ///   - g: the gradients [W, n].
     ///   - nonfinite: what becomes of infinities in g (S6). With error feedback they are refused under either policy (S7).
-    ///   - residual: with error feedback e [W, n], each rank's own from the step before; nil without.
+    ///   - e: with error feedback e [W, n], each rank's own from the step before; nil without.
     ///   - random: for `stochastic15`, words [W, n] for the contributions; not read otherwise.
     ///   - randomReduced: for `stochastic15`, words [n] for the reduced blocks; not read otherwise.
     /// - Throws: ``SquinchError``, naming rank and index of the first value that is refused.

@@ -33,7 +33,7 @@ public enum Squinch {
         return try encode(x, variant: variant, nonfinite: nonfinite, random: random, report: &report)
     }
 
-    /// As ``encode(_:variant:nonfinite:random:)``, for bf16 values, which are read exactly (S1).
+    /// As `encode(_:variant:nonfinite:random:)`, for bf16 values, which are read exactly (S1).
     public static func encode(
         _ x: [BFloat16], variant: SquinchVariant, nonfinite: NonfinitePolicy = .refuse, random: [UInt32] = []
     ) throws(SquinchError) -> [UInt8] {
@@ -41,7 +41,7 @@ public enum Squinch {
         return try encode(x, variant: variant, nonfinite: nonfinite, random: random, report: &report)
     }
 
-    /// As ``encode(_:variant:nonfinite:random:)``, for bf16 values, adding to a report (S9).
+    /// As `encode(_:variant:nonfinite:random:)`, for bf16 values, adding to a report (S9).
     public static func encode(
         _ x: [BFloat16], variant: SquinchVariant, nonfinite: NonfinitePolicy = .refuse, random: [UInt32] = [],
         report: inout Report
@@ -52,7 +52,7 @@ public enum Squinch {
         return try encode(widened, variant: variant, nonfinite: nonfinite, random: random, report: &report)
     }
 
-    /// As ``encode(_:variant:nonfinite:random:)``, adding to a report (S9), which is left alone where an error is thrown.
+    /// As `encode(_:variant:nonfinite:random:)`, adding to a report (S9), which is left alone where an error is thrown.
     public static func encode(
         _ x: [Float], variant: SquinchVariant, nonfinite: NonfinitePolicy = .refuse, random: [UInt32] = [],
         report: inout Report

@@ -58,7 +58,7 @@ public enum TrainingStep {
     /// Takes step `step` (from 1) and updates `state`.
     ///
     /// - Parameter probe: is shown every tensor of the step in execution order: the fingerprint's (T6).
-    /// - Throws: ``TrainingError``, ``SquinchError`` in one, and what `probe` throws. The state is then as it was.
+    /// - Throws: ``/ModelSpec/TrainingError``, ``SquinchError`` in one, and what `probe` throws. The state is then as it was.
     public static func run(
         _ configuration: ModelConfiguration, state: inout TrainingState, batch: TrainingBatch, step: Int,
         arithmetic: Arithmetic = .soft, probe: Probe = { _, _ in }

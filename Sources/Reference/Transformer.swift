@@ -15,7 +15,7 @@ public struct Transformer {
     private let indices: [String: Int]
 
     /// - Parameter masters: fp32, in the order of ``ModelSpec/ModelConfiguration/parameters``, each with its number of elements.
-    /// - Throws: ``TrainingError/count(name:_:expected:)``.
+    /// - Throws: ``/ModelSpec/TrainingError/count(name:_:expected:)``.
     public init(
         _ configuration: ModelConfiguration, masters: [[Float]], arithmetic: Arithmetic = .soft
     ) throws(TrainingError) {
@@ -94,7 +94,7 @@ public struct Transformer {
 
     /// The forward pass over a batch, its targets' loss included.
     ///
-    /// - Throws: ``TrainingError``, naming the tensor or the operation, and what `probe` throws.
+    /// - Throws: ``/ModelSpec/TrainingError``, naming the tensor or the operation, and what `probe` throws.
     public func forward(_ batch: TrainingBatch, probe: Probe = { _, _ in }) throws -> Activations {
         let c = configuration
         let (length, width, feedForward) = (c.sequenceLength, c.width, c.feedForwardWidth)

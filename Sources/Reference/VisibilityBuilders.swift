@@ -63,7 +63,7 @@ extension Visibility {
     ///   - lengths: of the documents, each at least 1.
     ///   - prefixes: for `prefix`, one for each document; a longer one than its document means the document.
     ///   - window: for `window`, at least 1.
-    /// - Throws: ``VisibilityBuildError``.
+    /// - Throws: ``/Reference/VisibilityBuildError``.
     public static func byQuery(
         _ kind: Kind, lengths: [Int32], prefixes: [Int32] = [], window: Int = 1
     ) throws(VisibilityBuildError) -> Intervals {
@@ -98,7 +98,7 @@ extension Visibility {
 
     /// By-key intervals of documents end to end: token t of [a, b) is seen by [t, b), or by [a, b) where `bidirectional`.
     ///
-    /// - Throws: ``VisibilityBuildError``.
+    /// - Throws: ``/Reference/VisibilityBuildError``.
     public static func byKey(
         lengths: [Int32], bidirectional: Bool = false
     ) throws(VisibilityBuildError) -> Intervals {
@@ -127,7 +127,7 @@ extension Visibility {
     /// V2: nodes in depth-first order, each with its parent's index (-1: a root) and its length. Token t of node n is seen by [t, end of n's
     /// subtree): by the later tokens of its node and by all descendants, never by a sibling. Several roots are several trees.
     ///
-    /// - Throws: ``VisibilityBuildError`` for a parent that is no earlier node (so for every cycle), an order that is not depth-first, a
+    /// - Throws: ``/Reference/VisibilityBuildError`` for a parent that is no earlier node (so for every cycle), an order that is not depth-first, a
     ///   length below 1.
     public static func tree(parents: [Int32], lengths: [Int32]) throws(VisibilityBuildError) -> Tree {
         guard parents.count == lengths.count else {
@@ -169,7 +169,7 @@ extension Visibility {
     /// ones first; the queries are the drafts' tokens alone, at `queryOffset` = `cached`. Every draft sees the whole cache; the drafts
     /// are a tree among themselves, whose roots continue the cache.
     ///
-    /// - Throws: ``VisibilityBuildError``.
+    /// - Throws: ``/Reference/VisibilityBuildError``.
     public static func drafts(
         cached: Int32, parents: [Int32], lengths: [Int32]
     ) throws(VisibilityBuildError) -> Tree {
@@ -199,7 +199,7 @@ extension Visibility {
     /// The mask of a dense one [B, Q, T]: by query each row's visible cells must be one interval, by key each column's. An empty row or column
     /// is [0, 0).
     ///
-    /// - Throws: ``VisibilityBuildError/notAnInterval(batch:token:_:)``, naming the first.
+    /// - Throws: ``/Reference/VisibilityBuildError/notAnInterval(batch:token:_:)``, naming the first.
     public init(
         dense mask: [UInt8], orientation: MaskOrientation, batch: Int, queries: Int, keys: Int, queryOffset: Int = 0
     ) throws(VisibilityBuildError) {
@@ -239,7 +239,7 @@ extension Visibility {
 
     /// The lengths between cumulative ones, 0 first: what variable-length kernels call cu_seqlens.
     ///
-    /// - Throws: ``VisibilityBuildError/cumulativeLengths(_:)`` unless they begin at 0 and rise.
+    /// - Throws: ``/Reference/VisibilityBuildError/cumulativeLengths(_:)`` unless they begin at 0 and rise.
     public static func lengths(cumulative: [Int32]) throws(VisibilityBuildError) -> [Int32] {
         guard cumulative.first == 0 else {
             throw .cumulativeLengths(
@@ -259,7 +259,7 @@ extension Visibility {
 
     /// The cumulative lengths of the causal documents that make the mask of one batch entry.
     ///
-    /// - Throws: ``VisibilityBuildError/cumulativeLengths(_:)`` if the mask is not that of causal documents end to end.
+    /// - Throws: ``/Reference/VisibilityBuildError/cumulativeLengths(_:)`` if the mask is not that of causal documents end to end.
     public func cumulativeLengths(batch b: Int = 0) throws(VisibilityBuildError) -> [Int32] {
         guard queries == keys, queryOffset == 0, window == nil else {
             throw .cumulativeLengths(
@@ -286,7 +286,7 @@ extension Visibility {
     /// FlashMask's bounds a key column, [B, T, 2]: query rows at or below `lowerStart` and above `upperEnd` are masked, LTS and UTE (Wang et al. 2024). Rows count
     /// from the first query.
     ///
-    /// - Throws: ``VisibilityBuildError/columnBounds(batch:key:_:)`` for a by-query mask whose columns are not intervals.
+    /// - Throws: ``/Reference/VisibilityBuildError/columnBounds(batch:key:_:)`` for a by-query mask whose columns are not intervals.
     public func columnBounds() throws(VisibilityBuildError) -> [Int32] {
         var bounds: [Int32] = []
         for b in 0..<batch {
@@ -309,7 +309,7 @@ extension Visibility {
     /// The by-key mask of FlashMask's bounds: [B, T, 1] LTS, or [B, T, 2] LTS and UTE, or [B, T, 4] LTS, LTE, UTS, UTE; with `causal` no query sees a later key.
     /// Rows from LTS to LTE (to the end without LTE) and from UTS (from 0 without) to UTE are masked; what is left must be one interval.
     ///
-    /// - Throws: ``VisibilityBuildError/columnBounds(batch:key:_:)``.
+    /// - Throws: ``/Reference/VisibilityBuildError/columnBounds(batch:key:_:)``.
     public init(
         columnBounds: [Int32], perColumn: Int, causal: Bool, batch: Int, queries: Int, keys: Int
     ) throws(VisibilityBuildError) {

@@ -121,7 +121,7 @@ public struct Fuzzer: Sendable {
     /// - Parameters:
     ///   - progress: is called after each case.
     ///   - shrinking: is told the number of attempts while a failing case is made smaller.
-    /// - Throws: ``OperationError`` if the reference refuses a case, and what the implementation throws when nothing could be asked.
+    /// - Throws: ``/Goldens/OperationError`` if the reference refuses a case, and what the implementation throws when nothing could be asked.
     public func run(
         _ run: inout FuzzRun, isDone: (FuzzRun) -> Bool, progress: (FuzzRun) throws -> Void = { _ in },
         shrinking: @escaping (Int) -> Void = { _ in }
