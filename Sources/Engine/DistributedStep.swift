@@ -12,7 +12,9 @@ extension Trainer {
         let c = configuration
         let rank = communicator.rank
         var outcome = Outcome()
-        let passes = try ownPasses(step, batch, rank, probe, &outcome)
+        let watch = ProbeWatch(probe)
+        let probe = watch.probe
+        let passes = try ownPasses(step, batch, rank, probe, watch, &outcome)
         // What went wrong first is what ranks in one process would have met first: in the passes, else at the first parameter.
         let losses = try communicator.agree(passes.failure, order: passes.order, sharing: outcome.loss)
         try afterPasses?()
@@ -31,13 +33,17 @@ extension Trainer {
                 try common?("residual.\(parameter.name)", EngineTensor(all, [c.ranks, parameter.count]))
             }
         }
+        _ = watch.seconds(since: 0)
+        let updating = monotonicSeconds()
         try update(step, &outcome, common)
+        outcome.seconds.update = watch.seconds(since: updating)
         return outcome
     }
 
     /// Forward, backward, and this rank's contributions with Squinch; what went wrong, and how early.
     private func ownPasses(
-        _ step: Int, _ batch: TrainingBatch, _ rank: Int, _ probe: EngineProbe?, _ outcome: inout Outcome
+        _ step: Int, _ batch: TrainingBatch, _ rank: Int, _ probe: EngineProbe?, _ watch: ProbeWatch,
+        _ outcome: inout Outcome
     ) throws -> (failure: String?, order: Int) {
         let c = configuration
         var order = 0
@@ -51,8 +57,8 @@ extension Trainer {
             if gathersDiagnostics && rank == 0 { outcome.layers = model.diagnostics(sequences: share.sequences) }
             try model.backward(share, report, row: 0, probe: ownProbe)
             outcome.loss = report.loss
+            outcome.seconds.passes = watch.seconds(since: start)
             let encoding = monotonicSeconds()
-            outcome.seconds.passes = encoding - start
             if c.compression == .squinch {
                 let all = parameters.reduce(0) { $0 + $1.count }
                 var offset = 0

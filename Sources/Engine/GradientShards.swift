@@ -116,4 +116,11 @@ public struct StepSeconds: Sendable, Hashable, BitwiseCopyable {
         a.exchange += b.exchange
         a.update += b.update
     }
+
+    /// The mean over so many steps.
+    public func divided(by steps: Int) -> StepSeconds {
+        var mean = self
+        for path in [\StepSeconds.passes, \.codec, \.exchange, \.update] { mean[keyPath: path] /= Double(steps) }
+        return mean
+    }
 }

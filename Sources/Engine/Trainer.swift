@@ -144,6 +144,8 @@ public final class Trainer {
         }
         let c = configuration
         var outcome = Outcome()
+        let watch = ProbeWatch(probe)
+        let probe = watch.probe
         try check(batch, sequences: c.batch)
         var losses: Float = 0
         let start = monotonicSeconds()
@@ -158,7 +160,7 @@ public final class Trainer {
             outcome.loss = report.loss
             losses = losses + report.loss
         }
-        outcome.seconds.passes = (monotonicSeconds() - start) / Double(c.ranks)
+        outcome.seconds.passes = watch.seconds(since: start) / Double(c.ranks)
         try afterPasses?()
         if c.ranks > 1 {
             outcome.loss = canonical(losses * ScalarMath.reciprocal(of: c.ranks))  // T5
@@ -166,8 +168,10 @@ public final class Trainer {
         }
         let combining = monotonicSeconds()
         try combine(step, &outcome, probe)
-        outcome.seconds.codec = monotonicSeconds() - combining
+        outcome.seconds.codec = watch.seconds(since: combining)
+        let updating = monotonicSeconds()
         try update(step, &outcome, probe)
+        outcome.seconds.update = watch.seconds(since: updating)
         return outcome
     }
 
@@ -339,8 +343,6 @@ public final class Trainer {
     func update(_ step: Int, _ outcome: inout Outcome, _ probe: EngineProbe?) throws {
         let c = configuration
         let b = model.buffers
-        let start = monotonicSeconds()
-        defer { outcome.seconds.update = monotonicSeconds() - start }
         outcome.learningRate = Self.learningRate(step, c)
         try withUnsafePointer(to: outcome.learningRate) { try probe?("learning_rate", EngineTensor($0, [1])) }
         let sum = sumOfSquares()
@@ -410,5 +412,28 @@ public final class Trainer {
         case .linear: ScalarMath.linearDecay(c.learningRate, to: c.finalFraction, at: a, of: b)
         case .cosine: ScalarMath.cosineDecay(c.learningRate, to: c.finalFraction, at: a, of: b)
         }
+    }
+}
+
+/// A probe that notes the time it takes, which is no part of a step's.
+final class ProbeWatch {
+    private let inner: EngineProbe?
+    private var taken = 0.0
+
+    init(_ probe: EngineProbe?) { inner = probe }
+
+    var probe: EngineProbe? {
+        guard let inner else { return nil }
+        return { [self] name, tensor in
+            let start = monotonicSeconds()
+            defer { taken += monotonicSeconds() - start }
+            try inner(name, tensor)
+        }
+    }
+
+    /// Without what the probe has taken since this was asked last.
+    func seconds(since start: Double) -> Double {
+        defer { taken = 0 }
+        return monotonicSeconds() - start - taken
     }
 }

@@ -45,10 +45,12 @@ public enum Interruption {
     private static let sources = Mutex<[any DispatchSourceSignal]>([])
 
     /// From now on SIGINT and SIGTERM are noted instead of ending the process.
-    public static func watch() {
+    ///
+    /// - Parameter userSignal: SIGUSR1 as well, which `mpirun` hands on to its processes and which schedulers send before the time is over.
+    public static func watch(userSignal: Bool = false) {
         sources.withLock { sources in
             guard sources.isEmpty else { return }
-            for number in [SIGINT, SIGTERM] {
+            for number in [SIGINT, SIGTERM] + (userSignal ? [SIGUSR1] : []) {
                 signal(number, SIG_IGN)
                 let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
                 source.setEventHandler { requested.store(true, ordering: .relaxed) }
