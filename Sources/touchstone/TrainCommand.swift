@@ -32,9 +32,9 @@ struct Train: AsyncParsableCommand {
 
             Data parallel: --ranks W deals the batch to W ranks in this process, `mpirun -n W touchstone train --mpi` to W processes; both \
             give the same bits, fingerprint and checkpoints. What the ranks send each other is counted and printed beside what fp32 and bf16 would take. \
-            Under mpirun rank 0 is the one that prints, logs and writes checkpoints; the data must be readable everywhere. SIGUSR1, SIGTERM or \
-            Ctrl-C to mpirun ends all ranks after the same step; after the latter two mpirun kills what has not ended after a second, unless it is given \
-            --mca odls_base_sigkill_timeout SECONDS.
+            Under mpirun rank 0 is the one that prints, logs and writes checkpoints; the data must be readable everywhere. SIGUSR1 to mpirun \
+            ends all ranks after the same step. Ctrl-C and SIGTERM do too, but mpirun hands them on after a second and kills after another what has not \
+            ended, or after the seconds of --mca odls_base_sigkill_timeout, which it then waits in full.
 
             --bandwidth B estimates, from the times measured here, a step on clusters of \(NetworkTable.sizes.map(String.init).joined(separator: ", ")) ranks \
             with fp32, bf16 and Squinch. The model: weak scaling (each rank has as many tokens as one here, in the same time); a \
@@ -291,7 +291,11 @@ struct Train: AsyncParsableCommand {
             if diagnostics { for line in run.diagnostics { print(line) } }
             if c.ranks > 1 {
                 tell("all-reduce", Self.describe(traffic, steps: taken - before))
-                if engineRun != nil { tell("step time", Self.describe(spent, steps: max(1, taken - before - 1))) }
+                if engineRun != nil {
+                    tell(
+                        "step time",
+                        Self.describe(spent, steps: max(1, taken - before - 1), isShared: group.world == nil))
+                }
             }
             var sections = [
                 TrainingPage.Section(title: "Loss", svg: TrainingPage.lossCurve(losses, first: before + 1))
@@ -350,10 +354,13 @@ struct Train: AsyncParsableCommand {
             "\(traffic.total / steps) bytes a step over both legs, \(traffic.scattered / steps) to the shards' owners and \(traffic.gathered / steps) back; fp32 would take \(share(traffic.asFP32)), bf16 \(share(traffic.asBF16)); \(compact(Double(traffic.total), "B")) in all"
     }
 
-    private static func describe(_ spent: StepSeconds, steps: Int) -> String {
+    /// - Parameter isShared: whether one process codes for all ranks, and sends nothing.
+    private static func describe(_ spent: StepSeconds, steps: Int, isShared: Bool) -> String {
         let mean = spent.divided(by: steps)
+        let coding = "\(NetworkTable.time(mean.codec)) coding and adding\(isShared ? " of all ranks" : "")"
+        let exchange = isShared ? "" : ", \(NetworkTable.time(mean.exchange)) exchange and waiting"
         return
-            "\(NetworkTable.time(mean.passes)) forward and backward of a rank, \(NetworkTable.time(mean.codec)) coding and adding, \(NetworkTable.time(mean.exchange)) exchange, \(NetworkTable.time(mean.update)) norm and update"
+            "\(NetworkTable.time(mean.passes)) forward and backward of a rank, \(coding)\(exchange), \(NetworkTable.time(mean.update)) norm and update"
     }
 
     /// Takes a step and writes what it began with and every tensor of it.

@@ -72,7 +72,10 @@ struct TrainingCommandTests {
     func bytes() async throws {
         let (folder, config, data) = try setUp()
         let run = ["train", "--config", config, "--data", data, "--quiet", "--ranks", "2"]
-        for (compression, ratio) in [("none", "bf16 "), ("bf16", "(1.0 of it)"), ("squinch", "(0.376 of it)")] {
+        for (compression, ratio) in [
+            ("none", "bf16 9824 (2.0 of it)"), ("bf16", "bf16 9824 (1.0 of it)"),
+            ("squinch", "bf16 9824 (0.375 of it)"),
+        ] {
             let log = folder.file("\(compression).jsonl")
             let options = ["--compression", compression, "--log", log]
             let outcome = try await Program.run(run + options + ["--bandwidth", "25Gbit", "--latency", "5"])
