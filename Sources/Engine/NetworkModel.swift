@@ -8,7 +8,7 @@ import Platform
 /// * The all-reduce of a step is that of S8: a reduce-scatter and an all-gather of all gradients in one message a peer. On each leg a rank sends W - 1 messages of
 ///   1/W of the encoded gradients, one after the other, over a link of its own that carries `bandwidth` each way and starts each message after `latency`:
 ///   (W - 1) (latency + bytes / W / bandwidth). Direct sends over a switch without congestion and a ring take the same by this count.
-/// * A rank encodes all elements, adds W contributions to its shard and encodes that, decodes all; the two legs wait for it.
+/// * A rank encodes all elements, adds W contributions to its shard and encodes that, decodes all, at the rates measured by themselves; the two legs wait for it.
 /// * Norm and AdamW run on every rank over all parameters, after the all-reduce.
 /// * Two bounds: without overlap the passes, the coding and the exchange follow each other; with complete overlap the exchange hides behind the passes, and
 ///   what takes longer counts.
@@ -27,16 +27,18 @@ public struct NetworkModel: Sendable, Hashable {
 
     /// Seconds for one element of a gradient.
     public struct Codec: Sendable, Hashable {
-        /// With Squinch's error feedback the residual's part too.
         public let encode: Double
         /// For each rank's contribution.
         public let add: Double
         public let decode: Double
+        /// For the residual of error feedback.
+        public let feedback: Double
 
-        public init(encode: Double, add: Double, decode: Double) {
+        public init(encode: Double, add: Double, decode: Double, feedback: Double = 0) {
             self.encode = encode
             self.add = add
             self.decode = decode
+            self.feedback = feedback
         }
     }
 
@@ -86,7 +88,7 @@ public struct NetworkModel: Sendable, Hashable {
         let leg = (w - 1) * (latency + Double(work.bytes) / w / bandwidth)
         let codec = work.codec
         let coding =
-            ranks == 1 ? 0 : elements * (codec.encode + codec.add + codec.encode / w + codec.decode)
+            ranks == 1 ? 0 : elements * (codec.feedback + codec.encode + codec.add + codec.encode / w + codec.decode)
         return Estimate(
             bytes: 2 * (w - 1) * Double(work.bytes) / w, exchange: 2 * leg, coding: coding,
             apart: work.passes + coding + 2 * leg + work.update,
@@ -118,26 +120,27 @@ public struct NetworkModel: Sendable, Hashable {
 }
 
 extension Trainer {
-    /// What encoding, adding and decoding an element takes here, the best of three, on the gradients of the last step; it changes nothing that lasts.
+    /// What encoding, adding and decoding an element takes here, the median of five, on gradients of the last step; it changes nothing that lasts.
     public func measureCodec(_ compression: Compression) -> NetworkModel.Codec {
-        // Up to 2^20 elements of the largest parameter: whole blocks, at least one.
+        // The largest parameter over and over, up to as many elements as there are or 2^22, which no cache holds: whole blocks, at least one.
         let largest = parameters.indices.max { parameters[$0].count < parameters[$1].count } ?? 0
         let count = parameters[largest].count
-        let n = count < 8 ? 8 : min(count, 1 << 20) / 8 * 8
+        let n = max(8, min(parameters.reduce(0) { $0 + $1.count }, 1 << 22) / 8 * 8)
         let memory = MemoryBlock(bytes: 14 * n + 512)
         var plan = MemoryPlan(memory.base)
         let (x, sum, decoded) = (plan.floats(n), plan.floats(n), plan.floats(n))
         let bytes = plan.take(UInt8.self, 2 * n)
         let source = model.buffers.parameters[largest].combined
-        for i in 0..<n { x[i] = i < count && source[i].isFinite ? source[i] : 0 }
+        for i in 0..<n { x[i] = source[i % count].isFinite ? source[i % count] : 0 }
         let rows = context.kernels.rows
         let squinch = SquinchBlocks(context, configuration.squinchVariant)
         func seconds(_ body: () -> Void) -> Double {
-            (0..<3).map { _ in
+            let times = (0..<5).map { _ in
                 let start = monotonicSeconds()
                 body()
                 return monotonicSeconds() - start
-            }.min()! / Double(n)
+            }
+            return times.sorted()[2] / Double(n)
         }
         /// Seconds an element of `body` on every thread's part.
         func parts(_ body: (_ at: Int, _ count: Int) -> Void) -> Double {
@@ -159,7 +162,10 @@ extension Trainer {
             let decode = seconds { squinch.decode(bytes, n, into: decoded) }
             // Error feedback takes an addition, a decoding and a subtraction more.
             let feedback = configuration.errorFeedback ? 2 * add + decode : 0
-            return NetworkModel.Codec(encode: encode + feedback, add: decode + add, decode: decode)
+            // The blocks are copied into the owners' messages and out of them.
+            let copy = parts { (decoded + $0).update(from: x + $0, count: $1) } * 6 / 32
+            return NetworkModel.Codec(
+                encode: encode + copy, add: decode + add, decode: decode + copy, feedback: feedback)
         }
     }
 }

@@ -12,11 +12,11 @@ struct NetworkModelTests {
     @Test("worked by hand")
     func numbers() {
         let network = NetworkModel(bandwidth: 1000, latency: 0.01)
-        let codec = NetworkModel.Codec(encode: 1e-4, add: 2e-4, decode: 3e-4)
+        let codec = NetworkModel.Codec(encode: 1e-4, add: 2e-4, decode: 3e-4, feedback: 5e-4)
         let e = network.estimate(work(bytes: 4000, codec: codec), ranks: 4)
         #expect(e.bytes == 6000)
         #expect(abs(e.exchange - 2 * 3 * (0.01 + 1)) < 1e-12)
-        #expect(abs(e.coding - (0.1 + 0.2 + 0.025 + 0.3)) < 1e-12)
+        #expect(abs(e.coding - (0.1 + 0.2 + 0.025 + 0.3 + 0.5)) < 1e-12)
         #expect(abs(e.apart - (0.5 + 0.125 + e.exchange + e.coding)) < 1e-12)
         #expect(abs(e.overlapped - (e.exchange + e.coding + 0.125)) < 1e-12)
         #expect(e.tokens == 2048 && e.rate.apart == 2048 / e.apart)
