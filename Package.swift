@@ -38,6 +38,11 @@ let package = Package(
         .library(name: "Checker", targets: ["Checker"]),
         .executable(name: "touchstone", targets: ["touchstone"]),
     ],
+    traits: [
+        .trait(
+            name: "MPI",
+            description: "`touchstone train --mpi`: ranks as processes under Open MPI, whose headers it needs.")
+    ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.0.0"),
@@ -62,6 +67,14 @@ let package = Package(
         .target(
             name: "EngineOperations",
             dependencies: ["Engine", "Kernels", "Goldens", "GoldenIO", "ModelSpec"], swiftSettings: strict),
+
+        // Ranks as processes: the one place that imports MPI, and only with the trait.
+        .systemLibrary(
+            name: "CMPI", pkgConfig: "ompi-c",
+            providers: [.apt(["libopenmpi-dev"]), .brew(["open-mpi"])]),
+        .target(
+            name: "MPIRanks", dependencies: ["Engine", .target(name: "CMPI", condition: .when(traits: ["MPI"]))],
+            swiftSettings: strict),
 
         // HTML pages and plots as text.
         .target(name: "Pages", swiftSettings: strict),
@@ -119,7 +132,7 @@ let package = Package(
             name: "touchstone",
             dependencies: [
                 "Checker", "Engine", "EngineOperations", "EngineProver", "Kernels", "Goldens", "GoldenIO", "JSON",
-                "ModelSpec",
+                "ModelSpec", "MPIRanks",
                 "BFloat16",
                 "ExactMath", "Pages", "Prover", "Reference",
                 "Platform", "Studies", "TrainingData",
@@ -143,7 +156,7 @@ let package = Package(
             name: "EngineTests",
             dependencies: [
                 "BFloat16", "Checker", "Engine", "EngineOperations", "EngineProver", "ExactMath", "GoldenIO", "Goldens",
-                "JSON", "Kernels", "KernelsEmulated", "ModelSpec", "Prover", "Reference", "TrainingData",
+                "JSON", "Kernels", "KernelsEmulated", "ModelSpec", "Platform", "Prover", "Reference", "TrainingData",
             ], swiftSettings: strict),
         .testTarget(
             name: "GoldenIOTests", dependencies: ["GoldenIO", "JSON"], resources: [.copy("Fixtures")],

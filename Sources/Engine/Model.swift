@@ -38,7 +38,7 @@ final class Model: @unchecked Sendable {
             let second: UnsafeMutablePointer<Float>
             /// bf16 of the weight (T2).
             let rounded: UnsafeMutablePointer<UInt16>
-            /// Of every rank, [W, count].
+            /// Of every rank that this process computes, [W, count].
             let gradients: UnsafeMutablePointer<Float>
             /// The combined gradient: that of the one rank, or the all-reduce's result.
             let combined: UnsafeMutablePointer<Float>
@@ -97,6 +97,10 @@ final class Model: @unchecked Sendable {
         let counts: UnsafeMutablePointer<ClampCounts>
         let encoded: UnsafeMutablePointer<UInt8>
         let reduced: UnsafeMutablePointer<UInt8>
+        /// Of several processes: this rank's gradients as the owners of the shards get them, then the means of all shards.
+        let outgoing: UnsafeMutablePointer<UInt8>
+        /// All ranks' contributions to this one's shard.
+        let incoming: UnsafeMutablePointer<UInt8>
         /// A whole batch, of all ranks.
         let tokens: UnsafeMutablePointer<Int32>
         let positions: UnsafeMutablePointer<Int32>
@@ -106,7 +110,9 @@ final class Model: @unchecked Sendable {
         let targetIDs: UnsafeMutablePointer<UInt32>
         let targetWeights: UnsafeMutablePointer<Float>
 
-        init(_ c: ModelConfiguration, threads: Int, _ plan: inout MemoryPlan) {
+        /// - Parameter rank: the rank that this process computes, if there are others; nil for all of them.
+        init(_ c: ModelConfiguration, threads: Int, rank: Int?, _ plan: inout MemoryPlan) {
+            let ranks = rank == nil ? c.ranks : 1
             let sequences = Model.largestShare(c)
             let rows = sequences * c.sequenceLength
             let (hd, gd) = (c.heads * c.headDimension, c.keyValueHeads * c.headDimension)
@@ -121,13 +127,13 @@ final class Model: @unchecked Sendable {
                 let n = parameter.count
                 largestParameter = max(largestParameter, n)
                 blocks4096 += (n + 4095) / 4096
-                let gradients = plan.floats(c.ranks * n)
+                let gradients = plan.floats(ranks * n)
                 parameterList.append(
                     Parameter(
                         weight: plan.floats(n), first: plan.floats(n), second: plan.floats(n), rounded: plan.bf16(n),
                         gradients: gradients, combined: combines ? plan.floats(n) : gradients,
-                        residual: hasResidual ? plan.floats(c.ranks * n) : nil,
-                        nextResidual: hasResidual ? plan.floats(c.ranks * n) : nil))
+                        residual: hasResidual ? plan.floats(ranks * n) : nil,
+                        nextResidual: hasResidual ? plan.floats(ranks * n) : nil))
             }
             parameters = parameterList
             var layerList: [Layer] = []
@@ -173,8 +179,11 @@ final class Model: @unchecked Sendable {
             largest = plan.floats(c.layers * threads)
             counts = plan.take(ClampCounts.self, c.layers * threads)
             let blocks = c.compression == .squinch ? 6 * ((largestParameter + 7) / 8) : 0
-            encoded = plan.take(UInt8.self, c.ranks * blocks)
+            encoded = plan.take(UInt8.self, ranks * blocks)
             reduced = plan.take(UInt8.self, blocks)
+            let shards = rank == nil ? nil : GradientShards(c)
+            outgoing = plan.take(UInt8.self, shards?.bytes ?? 0)
+            incoming = plan.take(UInt8.self, c.ranks * (shards?.parts[rank ?? 0].count ?? 0))
             let all = c.batch * c.sequenceLength
             tokens = plan.take(Int32.self, all)
             positions = plan.take(Int32.self, all)
@@ -199,24 +208,24 @@ final class Model: @unchecked Sendable {
     }
 
     /// Bytes that a model of this configuration takes.
-    static func bytes(_ c: ModelConfiguration, threads: Int) -> Int {
+    static func bytes(_ c: ModelConfiguration, threads: Int, rank: Int?) -> Int {
         var plan = MemoryPlan()
-        _ = Buffers(c, threads: threads, &plan)
+        _ = Buffers(c, threads: threads, rank: rank, &plan)
         let sequences = largestShare(c)
         let windows = Set((0..<c.layers).map { c.window(layer: $0) ?? 0 }).count
         return plan.bytes + windows * sequences * c.sequenceLength * ((c.sequenceLength + 15) / 16) * 2
     }
 
-    init(_ c: ModelConfiguration, _ context: EngineContext) {
+    init(_ c: ModelConfiguration, _ context: EngineContext, rank: Int?) {
         configuration = c
         self.context = context
         layers = Layers(context)
         parameters = c.parameters
         var count = MemoryPlan()
-        _ = Buffers(c, threads: context.pool.count, &count)
+        _ = Buffers(c, threads: context.pool.count, rank: rank, &count)
         block = MemoryBlock(bytes: count.bytes)
         var plan = MemoryPlan(block.base)
-        buffers = Buffers(c, threads: context.pool.count, &plan)
+        buffers = Buffers(c, threads: context.pool.count, rank: rank, &plan)
         frequencies = (0..<c.headDimension / 2).map {
             ScalarMath.rotaryFrequency(base: c.rotaryBase, pair: $0, dimension: c.headDimension)
         }
@@ -543,8 +552,8 @@ final class Model: @unchecked Sendable {
         return report
     }
 
-    /// The gradients of the mean loss, into rank `rank`'s part of the parameters' gradients.
-    func backward(_ batch: Batch, _ report: Report, rank: Int, probe: EngineProbe?) throws {
+    /// The gradients of the mean loss, into row `row` of the parameters' gradients.
+    func backward(_ batch: Batch, _ report: Report, row: Int, probe: EngineProbe?) throws {
         let c = configuration
         let b = buffers
         let rows = context.kernels.rows
@@ -552,7 +561,7 @@ final class Model: @unchecked Sendable {
         let n = batch.sequences * c.sequenceLength
         let (hd, gd) = (c.heads * c.headDimension, c.keyValueHeads * c.headDimension)
         func gradient(_ index: Int) -> UnsafeMutablePointer<Float> {
-            b.parameters[index].gradients + rank * parameters[index].count
+            b.parameters[index].gradients + row * parameters[index].count
         }
         func finish(_ index: Int) throws {
             try probe?("gradient.\(parameters[index].name)", EngineTensor(gradient(index), parameters[index].shape))

@@ -22,7 +22,7 @@ public struct SquinchBlocks: Sendable {
     }
 
     /// What the scales did (S9).
-    public struct Counts: Sendable, Hashable {
+    public struct Counts: Sendable, Hashable, BitwiseCopyable {
         public var blocks = 0
         public var zeroBlocks = 0
         public var clippedBelow = 0
@@ -220,13 +220,15 @@ public struct SquinchBlocks: Sendable {
     ///
     /// - Parameters:
     ///   - encoded: [W, blocks, 6].
+    ///   - stride: bytes from one rank's blocks to the next one's; 6 a block if nil.
     ///   - reduced: [blocks, 6].
     ///   - mean: [n].
     public func reduce(
-        _ encoded: UnsafePointer<UInt8>, ranks: Int, _ n: Int, reduced: UnsafeMutablePointer<UInt8>,
+        _ encoded: UnsafePointer<UInt8>, stride: Int? = nil, ranks: Int, _ n: Int, reduced: UnsafeMutablePointer<UInt8>,
         mean: UnsafeMutablePointer<Float>, random: RandomSource
     ) -> Counts {
         let blocks = Self.blocks(n)
+        let stride = stride ?? 6 * blocks
         let reciprocal = ScalarMath.reciprocal(of: ranks)
         let (kernels, rows, isFloor) = (context.kernels.squinch, context.kernels.rows, variant == .floor16)
         return run(blocks) { part, arena, counts in
@@ -238,7 +240,7 @@ public struct SquinchBlocks: Sendable {
                 let count = 16 * pairs
                 sum.update(repeating: 0, count: count)
                 for rank in 0..<ranks {
-                    kernels.decode(encoded + 6 * (rank * blocks + block), x, pairs, isFloor)
+                    kernels.decode(encoded + (rank * stride + 6 * block), x, pairs, isFloor)
                     rows.add(sum, x, sum, count)
                 }
                 rows.scale(sum, reciprocal, sum, count)
@@ -249,7 +251,7 @@ public struct SquinchBlocks: Sendable {
             while block < part.upperBound {
                 for i in 0..<8 { sum[i] = 0 }
                 for rank in 0..<ranks {
-                    decodeBlock(encoded + 6 * (rank * blocks + block), 8, into: x)
+                    decodeBlock(encoded + (rank * stride + 6 * block), 8, into: x)
                     for i in 0..<8 { sum[i] = sum[i] + x[i] }
                 }
                 let present = min(8, n - 8 * block)

@@ -1,5 +1,6 @@
 import Kernels
 import ModelSpec
+import Platform
 
 /// Training steps on the engine (T2, T4, T5): the reference's bits at any number of threads and on any instruction set.
 ///
@@ -8,8 +9,16 @@ public final class Trainer {
     public let configuration: ModelConfiguration
     let context: EngineContext
     let model: Model
-    private let layers: Layers
-    private let parameters: [ModelConfiguration.Parameter]
+    let layers: Layers
+    let parameters: [ModelConfiguration.Parameter]
+    /// Of several processes, where there are some: this one computes the rank that is its own, and combines with the others.
+    public let communicator: (any Communicator)?
+    let shards: GradientShards
+    /// All ranks' residuals of one parameter, on rank 0 of several processes.
+    var residualsOfAll: MemoryBlock?
+
+    /// Rows of gradients and residuals: those of the ranks that this process computes.
+    private var rows: Int { communicator == nil ? configuration.ranks : 1 }
 
     /// What a step reports.
     public struct Outcome: Sendable {
@@ -21,6 +30,9 @@ public final class Trainer {
         /// What the scales of compressed contributions did (S9).
         public var contributions = SquinchBlocks.Counts()
         public var reductions = SquinchBlocks.Counts()
+        /// What all ranks sent each other, or would have sent had they been processes.
+        public var traffic = Traffic()
+        public var seconds = StepSeconds()
         /// Of rank 0, where they were asked for (Z5, C5).
         public var layers: [LayerDiagnostics] = []
     }
@@ -33,20 +45,31 @@ public final class Trainer {
     public var changesGradients: ((_ parameter: Int, _ gradient: UnsafeMutableBufferPointer<Float>) -> Void)?
 
     /// Bytes that training with this configuration takes, scratch left out.
-    public static func bytes(_ c: ModelConfiguration, threads: Int) -> Int { Model.bytes(c, threads: threads) }
+    ///
+    /// - Parameter rank: in one of several processes the rank that it computes.
+    public static func bytes(_ c: ModelConfiguration, threads: Int, rank: Int? = nil) -> Int {
+        Model.bytes(c, threads: threads, rank: rank)
+    }
 
     /// Weights and moments are +0 until they are set: ``initialize()`` or ``withState(_:)``.
-    public init(_ c: ModelConfiguration, _ context: EngineContext) {
+    ///
+    /// - Parameter communicator: with as many ranks as the configuration; nil where this process computes all of them. All ranks then make the same calls.
+    public init(_ c: ModelConfiguration, _ context: EngineContext, communicator: (any Communicator)? = nil) {
+        precondition(
+            communicator == nil || communicator?.count == c.ranks, "a communicator for another number of ranks")
         configuration = c
         self.context = context
-        model = Model(c, context)
+        // A single rank is the same either way.
+        self.communicator = c.ranks > 1 ? communicator : nil
+        model = Model(c, context, rank: self.communicator?.rank)
         layers = Layers(context)
         parameters = c.parameters
+        shards = GradientShards(c)
     }
 
     // MARK: - State
 
-    /// A parameter's fp32 numbers: weight, moments, and with error feedback the ranks' residuals [W, count].
+    /// A parameter's fp32 numbers: weight, moments, and with error feedback the ranks' residuals [W, count]; of several processes each has its own rank's [count].
     public struct ParameterState {
         public let parameter: ModelConfiguration.Parameter
         public let weight: UnsafeMutableBufferPointer<Float>
@@ -71,7 +94,7 @@ public final class Trainer {
             try body(
                 ParameterState(
                     parameter: parameter, weight: buffer(p.weight), first: buffer(p.first), second: buffer(p.second),
-                    residual: p.residual.map { buffer($0, configuration.ranks) }))
+                    residual: p.residual.map { buffer($0, rows) }))
         }
     }
 
@@ -82,7 +105,7 @@ public final class Trainer {
             let n = parameter.count
             p.first.update(repeating: 0, count: n)
             p.second.update(repeating: 0, count: n)
-            p.residual?.update(repeating: 0, count: configuration.ranks * n)
+            p.residual?.update(repeating: 0, count: rows * n)
             guard let inverseVariance = parameter.inverseVariance else {
                 p.weight.update(repeating: 1, count: n)
                 continue
@@ -110,14 +133,26 @@ public final class Trainer {
 
     /// Takes step `step` (from 1).
     ///
-    /// - Parameter probe: is shown every tensor of the step in execution order (T6); nil where nobody looks.
-    /// - Throws: ``/ModelSpec/TrainingError`` and ``EngineError``, naming what was wrong, and what `probe` throws. Weights, moments and residuals are then as
-    ///   they were.
-    public func step(_ step: Int, batch: TrainingBatch, probe: EngineProbe? = nil) throws -> Outcome {
+    /// Of several processes each rank's `probe` sees its own rank's tensors, and rank 0's then those that all have in common; all have one or none has.
+    ///
+    /// - Parameters:
+    ///   - probe: is shown every tensor of the step in execution order (T6); nil where nobody looks.
+    ///   - afterPasses: called after the tensors of the ranks' own passes and before those that all have in common. May use the communicator.
+    /// - Throws: ``/ModelSpec/TrainingError`` and ``EngineError``, naming what was wrong, and what `probe` throws; ``RankFailure`` where one of several processes did,
+    ///   on all of them, and ``CommunicationError``. Weights, moments and residuals are then as they were.
+    public func step(
+        _ step: Int, batch: TrainingBatch, probe: EngineProbe? = nil, afterPasses: (() throws -> Void)? = nil
+    ) throws -> Outcome {
+        if let communicator {
+            return try distributedStep(step, batch, communicator, probe: probe, afterPasses: afterPasses)
+        }
         let c = configuration
         var outcome = Outcome()
+        let watch = ProbeWatch(probe)
+        let probe = watch.probe
         try check(batch, sequences: c.batch)
         var losses: Float = 0
+        let start = monotonicSeconds()
         model.load(batch)
         for rank in 0..<c.ranks {
             let share = model.batch(Model.sequences(c, rank: rank))
@@ -125,14 +160,17 @@ public final class Trainer {
                 c.ranks == 1 ? probe : probe.map { probe in { try probe("rank.\(rank).\($0)", $1) } }
             let report = try model.forward(share, probe: rankProbe)
             if gathersDiagnostics && rank == 0 { outcome.layers = model.diagnostics(sequences: share.sequences) }
-            try model.backward(share, report, rank: rank, probe: rankProbe)
+            try model.backward(share, report, row: rank, probe: rankProbe)
             outcome.loss = report.loss
             losses = losses + report.loss
         }
+        outcome.seconds.passes = watch.seconds(since: start) / Double(c.ranks)
+        try afterPasses?()
         if c.ranks > 1 {
             outcome.loss = canonical(losses * ScalarMath.reciprocal(of: c.ranks))  // T5
             try withUnsafePointer(to: outcome.loss) { try probe?("loss", EngineTensor($0, [1])) }
         }
+        let combining = monotonicSeconds()
         try combine(step, &outcome, probe)
         if let changesGradients {
             for (index, parameter) in parameters.enumerated() {
@@ -141,7 +179,10 @@ public final class Trainer {
                     UnsafeMutableBufferPointer(start: model.buffers.parameters[index].combined, count: parameter.count))
             }
         }
+        outcome.seconds.codec = watch.seconds(since: combining)
+        let updating = monotonicSeconds()
         try update(step, &outcome, probe)
+        outcome.seconds.update = watch.seconds(since: updating)
         return outcome
     }
 
@@ -151,21 +192,29 @@ public final class Trainer {
     /// The name of the first tensor of a step over `batch` that holds a NaN or an infinity, in execution order; nil if none does. Weights stay as
     /// they are.
     public func firstNonfinite(_ batch: TrainingBatch) throws -> String? {
-        struct Found: Error { let name: String }
+        if let communicator { return try distributedFirstNonfinite(batch, communicator) }
         let c = configuration
         try check(batch, sequences: c.batch)
         model.load(batch)
         for rank in 0..<c.ranks {
-            let share = model.batch(Model.sequences(c, rank: rank))
-            let probe: EngineProbe = { name, tensor in
-                guard tensor.holdsNonfinite else { return }
-                throw Found(name: c.ranks == 1 ? name : "rank.\(rank).\(name)")
-            }
-            do {
-                let report = try model.forward(share, probe: probe)
-                try model.backward(share, report, rank: rank, probe: probe)
-            } catch let found as Found { return found.name }
+            if let name = try firstNonfinite(rank: rank, row: rank) { return name }
         }
+        return nil
+    }
+
+    /// Of one rank's passes over the batch that was loaded.
+    func firstNonfinite(rank: Int, row: Int) throws -> String? {
+        struct Found: Error { let name: String }
+        let c = configuration
+        let share = model.batch(Model.sequences(c, rank: rank))
+        let probe: EngineProbe = { name, tensor in
+            guard tensor.holdsNonfinite else { return }
+            throw Found(name: c.ranks == 1 ? name : "rank.\(rank).\(name)")
+        }
+        do {
+            let report = try model.forward(share, probe: probe)
+            try model.backward(share, report, row: row, probe: probe)
+        } catch let found as Found { return found.name }
         return nil
     }
 
@@ -184,7 +233,7 @@ public final class Trainer {
     }
 
     /// What a kernel would read or write out of bounds is refused here.
-    private func check(_ batch: TrainingBatch, sequences: Int) throws {
+    func check(_ batch: TrainingBatch, sequences: Int) throws {
         let c = configuration
         try batch.checkSizes(batch: sequences, length: c.sequenceLength, k: c.distillationK)
         for (index, token) in batch.tokens.enumerated() where !(0..<c.vocabulary).contains(Int(token)) {
@@ -224,6 +273,7 @@ public final class Trainer {
             case .bf16: layers.mean(p.gradients, ranks: c.ranks, parameter.count, rounds: true, into: p.combined)
             case .squinch: try squinch(index, step, offset: offset, of: all, &outcome)
             }
+            countTraffic(index, &outcome.traffic)
             try probe?("reduced.\(parameter.name)", EngineTensor(p.combined, parameter.shape))
             if let residual = p.nextResidual {
                 try probe?("residual.\(parameter.name)", EngineTensor(residual, [c.ranks, parameter.count]))
@@ -232,51 +282,78 @@ public final class Trainer {
         }
     }
 
+    /// What the ranks would send each other for a parameter, piece by piece: its shards to their owners, the owners' means to all.
+    private func countTraffic(_ index: Int, _ traffic: inout Traffic) {
+        for owner in 0..<configuration.ranks {
+            let elements = shards.elements(index, owner: owner).count
+            for rank in 0..<configuration.ranks where rank != owner {
+                traffic.scattered += shards.bytes(elements)
+                traffic.gathered += shards.bytes(elements)
+                traffic.elements += 2 * elements
+            }
+        }
+    }
+
     private func squinch(_ index: Int, _ step: Int, offset: Int, of all: Int, _ outcome: inout Outcome) throws {
         let c = configuration
         let b = model.buffers
+        let n = parameters[index].count
+        for rank in 0..<c.ranks {
+            outcome.contributions += try contribute(index, step, offset: offset, of: all, rank: rank, row: rank)
+        }
+        outcome.reductions += SquinchBlocks(context, c.squinchVariant).reduce(
+            b.encoded, ranks: c.ranks, n, reduced: b.reduced, mean: b.parameters[index].combined,
+            random: roundingWords(step, UInt64(c.ranks * all + offset)))
+    }
+
+    /// Draws of the stream `rounding` from `first` on.
+    func roundingWords(_ step: Int, _ first: UInt64) -> SquinchBlocks.RandomSource {
+        .draws(
+            RandomWords(
+                seed: configuration.seed, stream: RandomStreams.rounding, step: UInt32(truncatingIfNeeded: step)),
+            first: first)
+    }
+
+    /// Encodes a rank's gradient of a parameter (S7, S8), which lies in row `row`; y takes its place. With error feedback the next residual too.
+    ///
+    /// - Throws: ``EngineError``, naming parameter, rank and index of what is not finite.
+    func contribute(
+        _ index: Int, _ step: Int, offset: Int, of all: Int, rank: Int, row: Int
+    ) throws -> SquinchBlocks.Counts {
+        let b = model.buffers
         let p = b.parameters[index]
         let n = parameters[index].count
-        let codec = SquinchBlocks(context, c.squinchVariant)
-        let blocks = SquinchBlocks.blocks(n)
-        let random = RandomWords(
-            seed: c.seed, stream: RandomStreams.rounding, step: UInt32(truncatingIfNeeded: step))
+        let codec = SquinchBlocks(context, configuration.squinchVariant)
+        let encoded = b.encoded + 6 * row * SquinchBlocks.blocks(n)
         let rows = context.kernels.rows
-        for rank in 0..<c.ranks {
-            let g = p.gradients + rank * n
-            // S7: y = RNE32(g + e) takes the gradient's place.
-            if let residual = p.residual {
-                context.parallel(n, unit: 16) { part in
-                    let at = part.lowerBound
-                    rows.add(g + at, residual + (rank * n + at), g + at, part.count)
-                }
-            }
-            if let first = codec.firstRefused(g, n, saturates: false) {
-                let what = p.residual == nil ? "the gradient" : "gradient plus residual"
-                throw EngineError(
-                    "gradient.\(parameters[index].name)",
-                    "\(what) of rank \(rank) at index \(first) is \(g[first]), expected a finite number")
-            }
-            let base = rank * all + offset
-            outcome.contributions += codec.encode(
-                g, n, into: b.encoded + 6 * rank * blocks, random: .draws(random, first: UInt64(base)))
-            if let next = p.nextResidual {
-                // S7: e' = RNE32(y - d), d decoded into the mean's place.
-                codec.decode(b.encoded + 6 * rank * blocks, n, into: p.combined)
-                context.parallel(n) { part in
-                    for i in part { next[rank * n + i] = g[i] - p.combined[i] }
-                }
+        let g = p.gradients + row * n
+        // S7: y = RNE32(g + e) takes the gradient's place.
+        if let residual = p.residual {
+            context.parallel(n, unit: 16) { part in
+                let at = part.lowerBound
+                rows.add(g + at, residual + (row * n + at), g + at, part.count)
             }
         }
-        let base = c.ranks * all + offset
-        outcome.reductions += codec.reduce(
-            b.encoded, ranks: c.ranks, n, reduced: b.reduced, mean: p.combined,
-            random: .draws(random, first: UInt64(base)))
+        if let first = codec.firstRefused(g, n, saturates: false) {
+            let what = p.residual == nil ? "the gradient" : "gradient plus residual"
+            throw EngineError(
+                "gradient.\(parameters[index].name)",
+                "\(what) of rank \(rank) at index \(first) is \(g[first]), expected a finite number")
+        }
+        let counts = codec.encode(g, n, into: encoded, random: roundingWords(step, UInt64(rank * all + offset)))
+        if let next = p.nextResidual {
+            // S7: e' = RNE32(y - d), d decoded into the mean's place.
+            codec.decode(encoded, n, into: p.combined)
+            context.parallel(n) { part in
+                for i in part { next[row * n + i] = g[i] - p.combined[i] }
+            }
+        }
+        return counts
     }
 
     // MARK: - Update (T4)
 
-    private func update(_ step: Int, _ outcome: inout Outcome, _ probe: EngineProbe?) throws {
+    func update(_ step: Int, _ outcome: inout Outcome, _ probe: EngineProbe?) throws {
         let c = configuration
         let b = model.buffers
         outcome.learningRate = Self.learningRate(step, c)
@@ -303,7 +380,7 @@ public final class Trainer {
         for (index, parameter) in parameters.enumerated() {
             let p = b.parameters[index]
             if let residual = p.residual, let next = p.nextResidual {
-                residual.update(from: next, count: c.ranks * parameter.count)
+                residual.update(from: next, count: rows * parameter.count)
             }
             try probe?("m.\(parameter.name)", EngineTensor(p.first, parameter.shape))
             try probe?("v.\(parameter.name)", EngineTensor(p.second, parameter.shape))
@@ -348,5 +425,28 @@ public final class Trainer {
         case .linear: ScalarMath.linearDecay(c.learningRate, to: c.finalFraction, at: a, of: b)
         case .cosine: ScalarMath.cosineDecay(c.learningRate, to: c.finalFraction, at: a, of: b)
         }
+    }
+}
+
+/// A probe that notes the time it takes, which is no part of a step's.
+final class ProbeWatch {
+    private let inner: EngineProbe?
+    private var taken = 0.0
+
+    init(_ probe: EngineProbe?) { inner = probe }
+
+    var probe: EngineProbe? {
+        guard let inner else { return nil }
+        return { [self] name, tensor in
+            let start = monotonicSeconds()
+            defer { taken += monotonicSeconds() - start }
+            try inner(name, tensor)
+        }
+    }
+
+    /// Without what the probe has taken since this was asked last.
+    func seconds(since start: Double) -> Double {
+        defer { taken = 0 }
+        return monotonicSeconds() - start - taken
     }
 }

@@ -31,12 +31,15 @@ public struct Checkpoint: Sendable {
     private static let ownKeys: Set<String> = ["step", "fingerprint", "data"]
 
     /// The state of a trainer.
-    public init(_ trainer: Trainer, step: Int, fingerprint: String?, data: String) {
+    ///
+    /// - Parameter residuals: of several processes, on rank 0, what ``Trainer/gatherResiduals()`` gave; nil in one process. The file is the same.
+    public init(_ trainer: Trainer, step: Int, fingerprint: String?, data: String, residuals: [[Float]]? = nil) {
         configuration = trainer.configuration
         self.step = step
         self.fingerprint = fingerprint
         self.data = data
         var tensors: [NamedTensor] = []
+        var index = 0
         trainer.readState { state in
             let name = state.parameter.name
             let shape = state.parameter.shape
@@ -47,8 +50,13 @@ public struct Checkpoint: Sendable {
             add("m.\(name)", state.first, shape)
             add("v.\(name)", state.second, shape)
             if let residual = state.residual {
-                add("residual.\(name)", residual, [trainer.configuration.ranks, state.parameter.count])
+                let values = residuals?[index] ?? Array(residual)
+                tensors.append(
+                    NamedTensor(
+                        "residual.\(name)",
+                        Tensor(values, shape: [trainer.configuration.ranks, state.parameter.count])))
             }
+            index += 1
         }
         self.tensors = tensors
     }
@@ -119,7 +127,8 @@ public struct Checkpoint: Sendable {
             copy("weight", state.weight)
             copy("m", state.first)
             copy("v", state.second)
-            if let residual = state.residual { copy("residual", residual) }
+            // Of several processes each gets its own rank's, below.
+            if trainer.communicator == nil, let residual = state.residual { copy("residual", residual) }
         }
     }
 
@@ -131,6 +140,27 @@ public struct Checkpoint: Sendable {
             guard let tensor = names["weight.\(state.parameter.name)"] else { return }
             UnsafeMutableRawBufferPointer(state.weight).copyBytes(from: tensor.bytes)
         }
+    }
+
+    /// With error feedback the residuals of every parameter [W, elements].
+    private var residuals: [[Float]] {
+        guard configuration.compression == .squinch && configuration.errorFeedback else { return [] }
+        let names = Dictionary(uniqueKeysWithValues: tensors.map { ($0.name, $0.tensor) })
+        return configuration.parameters.map { parameter in
+            let bytes = names["residual.\(parameter.name)"]?.bytes ?? []
+            return [Float](unsafeUninitializedCapacity: bytes.count / 4) { values, count in
+                UnsafeMutableRawBufferPointer(values).copyBytes(from: bytes)
+                count = bytes.count / 4
+            }
+        }
+    }
+
+    /// Puts the state that rank 0 has read into the trainers of all ranks, which all call this; `checkpoint` is nil elsewhere.
+    ///
+    /// - Throws: ``CommunicationError``.
+    public static func restore(_ checkpoint: Checkpoint?, everywhere trainer: Trainer) throws {
+        checkpoint?.restore(trainer)
+        try trainer.distributeState(residuals: checkpoint?.residuals ?? [])
     }
 
     // MARK: - Folders

@@ -11,6 +11,12 @@ public struct Fingerprint: Sendable, Hashable {
 
     public init() {}
 
+    /// The chain that ended with a digest of 32 bytes.
+    public init(digest: [UInt8]) {
+        precondition(digest.count == 32, "a digest of \(digest.count) bytes")
+        self.digest = digest
+    }
+
     /// The chain that ended with `hexadecimal`; nil unless it is 64 hex digits.
     public init?(hexadecimal: String) {
         let digits = Array(hexadecimal.utf8)
@@ -34,20 +40,48 @@ public struct Fingerprint: Sendable, Hashable {
     public mutating func append(
         _ name: String, _ type: ElementType, _ shape: [Int], canonical bytes: UnsafeRawBufferPointer
     ) {
+        finish(Self.hash(name, type, shape, bytes))
+    }
+
+    /// Adds tensors that were hashed as far as they go without the chain before them.
+    public mutating func append(_ part: FingerprintPart) { for hash in part.hashes { finish(hash) } }
+
+    private mutating func finish(_ hash: SHA256) {
+        var hash = hash
+        hash.update(data: digest)
+        digest = Array(hash.finalize())
+    }
+
+    /// All of a tensor but the previous digest.
+    fileprivate static func hash(
+        _ name: String, _ type: ElementType, _ shape: [Int], _ bytes: UnsafeRawBufferPointer
+    ) -> SHA256 {
         var hash = SHA256()
         hash.update(data: Array(name.utf8) + [0] + Array(type.rawValue.utf8) + [0])
         for number in [shape.count] + shape {
             hash.update(data: (0..<8).map { UInt8(truncatingIfNeeded: number >> (8 * $0)) })
         }
         hash.update(bufferPointer: bytes)
-        hash.update(data: digest)
-        digest = Array(hash.finalize())
+        return hash
     }
 
     /// 64 lower-case hex digits.
     public var hexadecimal: String {
         digest.map { byte in (byte < 16 ? "0" : "") + String(byte, radix: 16) }.joined()
     }
+}
+
+/// Consecutive tensors of a chain whose beginning is not known yet: the previous digest comes last in T6, so that all but a few bytes of each can be hashed
+/// before it, on another processor or in another process.
+public struct FingerprintPart: Sendable {
+    fileprivate var hashes: [SHA256] = []
+
+    public init() {}
+
+    /// Adds a tensor whose elements lie at an address, its NaNs canonical already.
+    public mutating func append(
+        _ name: String, _ type: ElementType, _ shape: [Int], canonical bytes: UnsafeRawBufferPointer
+    ) { hashes.append(Fingerprint.hash(name, type, shape, bytes)) }
 }
 
 extension Tensor {

@@ -48,16 +48,19 @@ public enum Interruption {
 
     /// From now on SIGINT and SIGTERM are noted instead of ending the process. The second of a kind ends it at once, for people who do
     /// not want to wait; temporary files go then too.
-    public static func watch() {
+    ///
+    /// - Parameter userSignal: SIGUSR1 as well, which `mpirun` hands on to its processes and which schedulers send before the time is over; it may
+    ///   come often.
+    public static func watch(userSignal: Bool = false) {
         sources.withLock { sources in
             guard sources.isEmpty else { return }
-            for number in [SIGINT, SIGTERM] {
+            for number in [SIGINT, SIGTERM] + (userSignal ? [SIGUSR1] : []) {
                 signal(number, SIG_IGN)
                 let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
                 let times = Atomic<Int>(0)
                 source.setEventHandler {
                     requested.store(true, ordering: .relaxed)
-                    guard times.wrappingAdd(1, ordering: .relaxed).newValue > 1 else { return }
+                    guard times.wrappingAdd(1, ordering: .relaxed).newValue > 1, number != SIGUSR1 else { return }
                     Files.discardTemporaries()
                     _exit(128 + number)
                 }

@@ -15,7 +15,7 @@ extension Study {
             ("static 16, int8", .static, 16, true), ("static 1, int8", .static, 1, true),
             ("static 256, int8", .static, 256, true),
         ]
-        try lab.plan(kinds.count * lab.seeds * lab.steps + kinds.count * scales.count)
+        try lab.plan(kinds.count * lab.seeds * lab.steps + kinds.count { $0.int8 } * scales.count)
         // One trained model for the scales.
         var methods: [Method] = []
         for kind in kinds {

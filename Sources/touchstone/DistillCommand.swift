@@ -273,7 +273,7 @@ struct CheckpointFolder {
         }
         guard let last = steps.last else { throw CommandError("\(path) has no checkpoint to resume from") }
         do {
-            return try run.resume(Checkpoint.path(path, step: last), data: data)
+            return try run.resume(Checkpoint.path(path, step: last), data: data, group: RunGroup(world: nil))
         } catch let error as GoldenIOError where steps.count > 1 {
             throw CommandError(
                 "\(error)\nThe one before it is of step \(steps[steps.count - 2]): move the damaged file away to go on from there."
@@ -281,7 +281,7 @@ struct CheckpointFolder {
         }
     }
 
-    func save(_ step: Int) throws { try run.save(path, step: step, data: data) }
+    func save(_ step: Int) throws { try run.save(path, step: step, data: data, group: RunGroup(world: nil)) }
 }
 
 extension TrainingCorpus {

@@ -4,6 +4,7 @@ import Foundation
 import GoldenIO
 import Goldens
 import JSON
+import MPIRanks
 import ModelSpec
 import Platform
 
@@ -33,6 +34,7 @@ struct Doctor: AsyncParsableCommand {
                     : InstructionSets.refused.map { "\($0.name) (\($0.complaint))" }.joined(separator: "; ")
             ),
             ("hdf5", GoldenFile.libraryVersion),
+            ("mpi", MPIWorld.library ?? "none: a build with `--traits MPI` has it"),
             ("operations", "\(OperationCatalog.all.count) in \(Suite.allCases.count) suites"),
         ]
         if json {

@@ -12,7 +12,11 @@ struct EngineOptions: ParsableArguments {
             valueName: "name"))
     var isa: String?
 
-    @Option(name: .long, help: "The engine's threads; one a processor by default.")
+    @Option(
+        name: .long,
+        help:
+            "The engine's threads; one a processor by default, under MPI the processors shared among the ranks of a machine."
+    )
     var threads: Int?
 
     func validate() throws {
@@ -23,14 +27,16 @@ struct EngineOptions: ParsableArguments {
         }
     }
 
+    /// - Parameter processes: that share this machine's processors.
     /// - Precondition: validated.
-    func context() -> EngineContext {
+    func context(processes: Int = 1) -> EngineContext {
         for refusal in InstructionSets.refused {
             FileHandle.standardError.write(
                 Data("touchstone: not using \(refusal.name): \(refusal.complaint)\n".utf8))
         }
         let kernels = InstructionSets.named(isa) ?? InstructionSets.available[0]
-        return EngineContext(kernels: kernels, threads: threads ?? ProcessInfo.processInfo.activeProcessorCount)
+        let processors = ProcessInfo.processInfo.activeProcessorCount
+        return EngineContext(kernels: kernels, threads: threads ?? max(1, processors / processes))
     }
 
     /// For reports.

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Checker
+import Engine
 import EngineOperations
 import ExactMath
 import Foundation
@@ -28,6 +29,18 @@ struct Train: AsyncParsableCommand {
             walked to the first step that does.
 
             Ctrl-C ends after the step that is under way, with a checkpoint where there is a folder for them.
+
+            Data parallel: --ranks W deals the batch to W ranks in this process, `mpirun -n W touchstone train --mpi` to W processes; both \
+            give the same bits, fingerprint and checkpoints. What the ranks send each other is counted and printed beside what fp32 and bf16 would take. \
+            Under mpirun rank 0 is the one that prints, logs and writes checkpoints; the data must be readable everywhere. SIGUSR1 to mpirun \
+            ends all ranks after the same step. Ctrl-C and SIGTERM do too, but mpirun hands them on after a second and kills after another what has not \
+            ended, or after the seconds of --mca odls_base_sigkill_timeout, which it then waits in full.
+
+            --bandwidth B estimates, from the times measured here, a step on clusters of \(NetworkTable.sizes.map(String.init).joined(separator: ", ")) ranks \
+            with fp32, bf16 and Squinch. The model: weak scaling (each rank has as many tokens as one here, in the same time); a \
+            direct or ring reduce-scatter and all-gather, each leg W - 1 messages of 1/W of the encoded gradients, (W - 1) (latency + bytes / W / \
+            bandwidth); encoding, adding and decoding at the rates measured here; then norm and optimizer over all parameters on every rank. Two bounds: nothing \
+            overlaps, or the exchange hides behind forward and backward. No congestion, no slow ranks.
             """)
 
     @Option(name: .long, help: ArgumentHelp("A preset, or a JSON file.", valueName: "name|file"))
@@ -60,8 +73,26 @@ struct Train: AsyncParsableCommand {
             valueName: "n"))
     var verify: Int?
 
-    @Option(name: .long, help: "Simulated data-parallel ranks, in place of the configuration's.")
+    @Option(name: .long, help: "Data-parallel ranks in this process, in place of the configuration's.")
     var ranks: Int?
+
+    @Flag(
+        name: .long,
+        help:
+            "Be one rank of as many as `mpirun` started, in place of --ranks. Needs a build with `--traits MPI`.")
+    var mpi = false
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Estimate steps on clusters: what a rank's link carries each way. A number is Gbit/s; or with a unit of bits or bytes, as 25Gbit or 12.5GB.",
+            valueName: "rate"))
+    var bandwidth: String?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp("For --bandwidth: microseconds before a message begins to flow.", valueName: "µs"))
+    var latency: Double = 10
 
     @Option(name: .long, help: "none, bf16 or squinch, in place of the configuration's.")
     var compression: Compression?
@@ -130,6 +161,24 @@ struct Train: AsyncParsableCommand {
         if backend == .reference && (checkpoint != nil || sample != nil) {
             throw ValidationError("Checkpoints and samples are the engine's: leave out --backend reference.")
         }
+        if mpi && ranks != nil {
+            throw ValidationError("--mpi takes the number of ranks from mpirun: leave out --ranks.")
+        }
+        if mpi && backend == .reference {
+            throw ValidationError("Ranks as processes are the engine's: leave out --backend reference.")
+        }
+        if mpi && (verify != nil || trace != nil) {
+            throw ValidationError(
+                "--verify and --trace look at all ranks' tensors in one process: use --ranks in place of --mpi; the bits are the same."
+            )
+        }
+        if let bandwidth, NetworkModel.bandwidth(bandwidth) == nil {
+            throw ValidationError("--bandwidth takes a number above 0, of Gbit/s, or with a unit, as 25Gbit or 12.5GB.")
+        }
+        if !(latency >= 0 && latency.isFinite) { throw ValidationError("--latency takes microseconds, 0 or more.") }
+        if bandwidth != nil && backend == .reference {
+            throw ValidationError("--bandwidth goes by the engine's times: leave out --backend reference.")
+        }
         if traceStep != nil && trace == nil { throw ValidationError("--trace-step needs --trace FILE.") }
         if let traceStep, traceStep < 1 { throw ValidationError("--trace-step takes 1 or more.") }
         if sample?.isEmpty == true { throw ValidationError("--sample takes at least one character.") }
@@ -138,29 +187,25 @@ struct Train: AsyncParsableCommand {
     }
 
     func run() async throws {
-        var c = try ModelConfiguration.reading(config)
-        if let ranks { c.ranks = ranks }
-        if let compression { c.compression = compression }
-        try c.validate()
-        guard c.vocabulary >= 256 else {
-            throw ConfigurationError("vocabulary", "is \(c.vocabulary); bytes as tokens need 256 or more")
-        }
-        guard c.distillationK == 0 else {
-            throw ConfigurationError("distillation_k", "is \(c.distillationK); a text has no soft targets: expected 0")
-        }
-        let corpus = try TrainingCorpus(path: try data ?? DefaultCorpus.path(), sequenceLength: c.sequenceLength)
-        guard corpus.sequences.contains(where: { $0.targets.contains { $0 >= 0 } }) else {
-            throw CommandError(
-                "no token of the data has a next one to be predicted: a longer text or a sequence_length above \(c.sequenceLength) is needed"
-            )
-        }
+        if mpi { try RunGroup.underMPI { try train($0) } } else { try train(RunGroup(world: nil)) }
+    }
+
+    private func train(_ group: RunGroup) throws {
+        let (c, corpus) = try group.together { try prepare(group) }
+        let data = corpus.digest
         let total = steps ?? c.totalSteps
-        for path in [report, trace, log].compactMap(\.self) { try Files.requireWritable(path) }
-        let engineRun =
+        try group.expectCommon(
+            "\(JSONValue.object(c.recipe(withBits: true)).text()) \(total) \(fingerprint) \(checkpoint != nil) \(checkpointEvery ?? 0) \(resume)",
+            "configuration or other options")
+        try group.expectCommon(data, "text to train on")
+        let engineRun = try group.together {
             backend == .engine
-            ? try EngineRun(c, engine.context(), fingerprints: fingerprint, diagnostics: diagnostics) : nil
+                ? try EngineRun(
+                    c, engine.context(processes: group.world?.localCount ?? 1), fingerprints: fingerprint,
+                    diagnostics: diagnostics, world: group.world) : nil
+        }
         let run: any TrainingRun = engineRun ?? ReferenceRun(c, arithmetic)
-        let before = try prepareCheckpoints(engineRun, corpus)
+        let before = try prepareCheckpoints(engineRun, data, group)
         guard before < total else {
             throw CommandError(
                 "the checkpoint is of step \(before) already; --steps is the total, expected more than that")
@@ -170,7 +215,8 @@ struct Train: AsyncParsableCommand {
             throw CommandError("--trace-step is \(traced); the steps of this run are \(before + 1) to \(total)")
         }
         if let verify { engineRun?.verify(samples: verify) }
-        if !quiet {
+        let isQuiet = quiet || !group.isMain
+        if !isQuiet {
             print("data         \(corpus.report)")
             let count = c.parameters.reduce(0) { $0 + $1.count }
             print(
@@ -178,15 +224,19 @@ struct Train: AsyncParsableCommand {
             )
         }
 
-        Interruption.watch()
-        let writer = try log.map(LogFile.init)
-        let bar = ProgressBar("train", total: UInt64(total), unit: "steps", quiet: quiet)
+        Interruption.watch(userSignal: mpi)
+        let writer = try group.together { group.isMain ? try log.map(LogFile.init) : nil }
+        let bar = ProgressBar("train", total: UInt64(total), unit: "steps", quiet: isQuiet)
         let start = monotonicSeconds()
         var first: StepSummary?
         var last: StepSummary?
         var losses: [Float] = []
         var taken = before
-        for step in before + 1...total where !Interruption.isRequested {
+        var (traffic, spent) = (Traffic(), StepSeconds())
+        // What went wrong on this process alone: all hear of it before the next step.
+        var failure: (any Error)?
+        for step in before + 1...total {
+            if try group.mustEnd(failure: failure) { break }
             let summary: StepSummary
             let batch = corpus.trainingBatch(step: step, configuration: c)
             do {
@@ -205,55 +255,123 @@ struct Train: AsyncParsableCommand {
             first = first ?? summary
             last = summary
             losses.append(summary.loss)
-            try writer?.append(entry(step, summary, run.fingerprint))
+            traffic += summary.traffic
+            // The first step finds memory and caches cold.
+            if step == before + 2 { spent = StepSeconds() }
+            spent += summary.seconds
+            do { try writer?.append(entry(step, summary, run.fingerprint)) } catch { failure = error }
             let tokens = Double((step - before) * c.batch * c.sequenceLength) / (monotonicSeconds() - start)
             bar.update(UInt64(step), note: "loss \(decimals(summary.loss))  \(compact(tokens, "tokens"))/s")
-            if let checkpointEvery, step % checkpointEvery == 0, step < total { try save(engineRun, step, corpus) }
+            if let checkpointEvery, step % checkpointEvery == 0, step < total {
+                try save(engineRun, step, data, group)
+            }
         }
         bar.finish()
-        try writer?.finish()
         let seconds = monotonicSeconds() - start
+        try group.together {
+            if let failure { throw failure }
+            try writer?.finish()
+        }
         guard let first, let last else { throw Interrupted() }
-        try save(engineRun, taken, corpus)
+        try save(engineRun, taken, data, group)
 
-        var facts: [(String, String)] = []
-        func tell(_ name: String, _ value: String) {
-            print(name + String(repeating: " ", count: 13 - name.count) + value)
-            facts.append((name, value))
-        }
-        let rate = Double((taken - before) * c.batch * c.sequenceLength) / seconds
-        tell("steps", "\(taken - before) in \(duration(seconds)), \(compact(rate, "tokens"))/s")
-        tell("loss", "\(decimals(first.loss)) at step \(before + 1), \(decimals(last.loss)) at step \(taken)")
-        if let heldOut = try heldOutLoss(corpus, run) {
-            tell("held out", "\(decimals(heldOut)), byte perplexity \(decimals(CorrectlyRounded.exp(heldOut)))")
-        }
-        if let verifier = engineRun?.verifier { tell("verified", verifier.summary) }
-        if diagnostics {
-            for line in run.diagnostics { print(line) }
-            facts.append(("diagnostics", run.diagnostics.joined(separator: "\n")))
-        }
-        if let line = traffic(c) { print(line) }
-        var written: String?
-        if let sample, let engineRun {
-            let text = try engineRun.text(prompt: sample, bytes: sampleBytes, temperature: temperature)
-            print("sample       \(sample)|\(text)")
-            written = sample + text
-        }
-        if let fingerprint = run.fingerprint { tell("fingerprint", fingerprint) }
-        if let report {
-            facts.insert(("data", "\(corpus.report)"), at: 0)
-            facts.insert(("model", "\(config), \(run.name)"), at: 1)
+        try group.onMain {
+            var facts: [(String, String)] = []
+            func tell(_ name: String, _ value: String) {
+                print(name + String(repeating: " ", count: 13 - name.count) + value)
+                facts.append((name, value))
+            }
+            let rate = Double((taken - before) * c.batch * c.sequenceLength) / seconds
+            tell("steps", "\(taken - before) in \(duration(seconds)), \(compact(rate, "tokens"))/s")
+            tell("loss", "\(decimals(first.loss)) at step \(before + 1), \(decimals(last.loss)) at step \(taken)")
+            if let heldOut = try run.heldOutLoss(corpus) {
+                tell("held out", "\(decimals(heldOut)), byte perplexity \(decimals(CorrectlyRounded.exp(heldOut)))")
+            }
+            if let verifier = engineRun?.verifier { tell("verified", verifier.summary) }
+            if diagnostics {
+                for line in run.diagnostics { print(line) }
+                facts.append(("diagnostics", run.diagnostics.joined(separator: "\n")))
+            }
+            if c.ranks > 1 {
+                tell("all-reduce", Self.describe(traffic, steps: taken - before))
+                if engineRun != nil {
+                    tell(
+                        "step time",
+                        Self.describe(spent, steps: max(1, taken - before - 1), isShared: group.world == nil))
+                }
+            }
             var sections = [
                 TrainingPage.Section(title: "Loss", svg: TrainingPage.lossCurve(losses, first: before + 1))
             ]
-            if let written { sections.append(TrainingPage.Section(title: "Text of the model", text: written)) }
-            let page = TrainingPage.html(
-                title: "Training \(config)",
-                command: CommandLine.arguments.dropFirst().reduce("touchstone") { $0 + " " + $1 },
-                facts: facts, sections)
-            try Files.replace(report, with: Array(page.utf8))
+            if let engineRun, let bandwidth = bandwidth.flatMap(NetworkModel.bandwidth) {
+                let lines = NetworkTable.lines(
+                    NetworkModel(bandwidth: bandwidth, latency: latency * 1e-6), c,
+                    seconds: spent.divided(by: max(1, taken - before - 1)), codec: engineRun.codec)
+                for line in lines { print(line) }
+                sections.append(TrainingPage.Section(title: "On a cluster", text: lines.joined(separator: "\n")))
+            }
+            if let sample, let engineRun {
+                let text = try engineRun.text(prompt: sample, bytes: sampleBytes, temperature: temperature)
+                print("sample       \(sample)|\(text)")
+                sections.append(TrainingPage.Section(title: "Text of the model", text: sample + text))
+            }
+            if let fingerprint = run.fingerprint {
+                tell("fingerprint", fingerprint)
+            } else if let engineRun {
+                tell("weights", engineRun.weightsFingerprint)
+            }
+            if let report {
+                facts.insert(("data", "\(corpus.report)"), at: 0)
+                facts.insert(("model", "\(config), \(run.name)"), at: 1)
+                let page = TrainingPage.html(
+                    title: "Training \(config)",
+                    command: CommandLine.arguments.dropFirst().reduce("touchstone") { $0 + " " + $1 },
+                    facts: facts, sections)
+                try Files.replace(report, with: Array(page.utf8))
+            }
         }
         if taken < total { throw ExitCode(130) }
+    }
+
+    /// The configuration of this run, and its data.
+    private func prepare(_ group: RunGroup) throws -> (ModelConfiguration, TrainingCorpus) {
+        var c = try ModelConfiguration.reading(config)
+        if let ranks = group.world?.count ?? ranks { c.ranks = ranks }
+        if let compression { c.compression = compression }
+        try c.validate()
+        guard c.vocabulary >= 256 else {
+            throw ConfigurationError("vocabulary", "is \(c.vocabulary); bytes as tokens need 256 or more")
+        }
+        guard c.distillationK == 0 else {
+            throw ConfigurationError("distillation_k", "is \(c.distillationK); a text has no soft targets: expected 0")
+        }
+        let corpus = try TrainingCorpus(path: try data ?? DefaultCorpus.path(), sequenceLength: c.sequenceLength)
+        guard corpus.sequences.contains(where: { $0.targets.contains { $0 >= 0 } }) else {
+            throw CommandError(
+                "no token of the data has a next one to be predicted: a longer text or a sequence_length above \(c.sequenceLength) is needed"
+            )
+        }
+        // What cannot be written is found before the work, by the rank that writes.
+        if group.isMain { for path in [report, trace, log].compactMap(\.self) { try Files.requireWritable(path) } }
+        return (c, corpus)
+    }
+
+    /// What ranks sent each other, beside what other formats would have taken.
+    private static func describe(_ traffic: Traffic, steps: Int) -> String {
+        func share(_ bytes: Int) -> String {
+            "\(bytes / steps) (\((Double(traffic.total) / Double(max(1, bytes)) * 1000).rounded() / 1000) of it)"
+        }
+        return
+            "\(traffic.total / steps) bytes a step over both legs, \(traffic.scattered / steps) to the shards' owners and \(traffic.gathered / steps) back; fp32 would take \(share(traffic.asFP32)), bf16 \(share(traffic.asBF16)); \(compact(Double(traffic.total), "B")) in all"
+    }
+
+    /// - Parameter isShared: whether one process codes for all ranks, and sends nothing.
+    private static func describe(_ spent: StepSeconds, steps: Int, isShared: Bool) -> String {
+        let mean = spent.divided(by: steps)
+        let coding = "\(NetworkTable.time(mean.codec)) coding and adding\(isShared ? " of all ranks" : "")"
+        let exchange = isShared ? "" : ", \(NetworkTable.time(mean.exchange)) exchange and waiting"
+        return
+            "\(NetworkTable.time(mean.passes)) forward and backward of a rank, \(coding)\(exchange), \(NetworkTable.time(mean.update)) norm and update"
     }
 
     /// Takes a step and writes what it began with and every tensor of it.
@@ -282,50 +400,38 @@ struct Train: AsyncParsableCommand {
     }
 
     /// Makes or looks into the folder of checkpoints; the steps that were taken before.
-    private func prepareCheckpoints(_ run: EngineRun?, _ corpus: TrainingCorpus) throws -> Int {
+    private func prepareCheckpoints(_ run: EngineRun?, _ data: String, _ group: RunGroup) throws -> Int {
         guard let checkpoint, let run else { return 0 }
-        try Files.createFolder(checkpoint)
-        let steps = try Checkpoint.steps(checkpoint)
-        guard resume else {
-            guard steps.isEmpty else {
-                throw CommandError(
-                    "\(checkpoint) has checkpoints already: --resume goes on from them, another folder begins anew")
+        var path: String?
+        var before: String?
+        try group.onMain {
+            try Files.createFolder(checkpoint)
+            let steps = try Checkpoint.steps(checkpoint)
+            guard resume else {
+                guard steps.isEmpty else {
+                    throw CommandError(
+                        "\(checkpoint) has checkpoints already: --resume goes on from them, another folder begins anew")
+                }
+                return
             }
-            return 0
+            guard let last = steps.last else {
+                throw CommandError("\(checkpoint) has no checkpoint to resume from")
+            }
+            path = Checkpoint.path(checkpoint, step: last)
+            before = steps.dropLast().last.map {
+                "\nThe one before it is of step \($0): move the damaged file away to go on from there."
+            }
         }
-        guard let last = steps.last else { throw CommandError("\(checkpoint) has no checkpoint to resume from") }
         do {
-            return try run.resume(Checkpoint.path(checkpoint, step: last), data: digest(corpus))
-        } catch let error as GoldenIOError where steps.count > 1 {
-            throw CommandError(
-                "\(error)\nThe one before it is of step \(steps[steps.count - 2]): move the damaged file away to go on from there."
-            )
+            return resume ? try run.resume(path, data: data, group: group) : 0
+        } catch let error as GoldenIOError {
+            throw CommandError("\(error)\(before ?? "")")
         }
     }
 
-    private func save(_ run: EngineRun?, _ step: Int, _ corpus: TrainingCorpus) throws {
+    private func save(_ run: EngineRun?, _ step: Int, _ data: String, _ group: RunGroup) throws {
         guard let checkpoint, let run else { return }
-        try run.save(checkpoint, step: step, data: digest(corpus))
-    }
-
-    /// What names the data: SHA-256 of every number in it.
-    private func digest(_ corpus: TrainingCorpus) -> String {
-        let contents = corpus.contents
-        var fingerprint = Fingerprint()
-        contents.withUnsafeBytes { fingerprint.append("data", .int32, [contents.count], canonical: $0) }
-        return fingerprint.hexadecimal
-    }
-
-    /// The mean loss over the first 64 held-out sequences, a batch at a time; nil if there are none.
-    private func heldOutLoss(_ corpus: TrainingCorpus, _ run: any TrainingRun) throws -> Float? {
-        let sequences = Array(corpus.heldOut.prefix(64))
-        guard !sequences.isEmpty else { return nil }
-        var sum = 0.0
-        for first in stride(from: 0, to: sequences.count, by: run.sequenceCapacity) {
-            let part = Array(sequences[first..<min(first + run.sequenceCapacity, sequences.count)])
-            sum += Double(try run.loss(TrainingBatch(part))) * Double(part.count)
-        }
-        return Float(sum / Double(sequences.count))
+        try run.save(checkpoint, step: step, data: data, group: group)
     }
 
     private func entry(_ step: Int, _ summary: StepSummary, _ fingerprint: String?) -> JSONValue {
@@ -335,6 +441,13 @@ struct Train: AsyncParsableCommand {
             "learning_rate": .number(Double(summary.learningRate)),
         ]
         if let fingerprint { entry["fingerprint"] = .string(fingerprint) }
+        let traffic = summary.traffic
+        if traffic.total > 0 {
+            entry["bytes_scattered"] = .integer(Int64(traffic.scattered))
+            entry["bytes_gathered"] = .integer(Int64(traffic.gathered))
+            entry["bytes_as_fp32"] = .integer(Int64(traffic.asFP32))
+            entry["bytes_as_bf16"] = .integer(Int64(traffic.asBF16))
+        }
         return .object(entry)
     }
 }

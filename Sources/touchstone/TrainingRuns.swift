@@ -6,6 +6,7 @@ import Foundation
 import GoldenIO
 import Goldens
 import Kernels
+import MPIRanks
 import ModelSpec
 import Reference
 
@@ -14,6 +15,10 @@ struct StepSummary {
     let loss: Float
     let gradientNorm: Float
     let learningRate: Float
+    /// What the ranks sent each other.
+    let traffic: Traffic
+    /// Where the engine's time went.
+    let seconds: StepSeconds
 }
 
 /// A training run on one backend: the same bits on each.
@@ -37,23 +42,23 @@ protocol TrainingRun: AnyObject {
     var diagnostics: [String] { get }
 }
 
-/// What ranks exchange in a step, as a line; nil where nothing moves (S8, T5).
-func traffic(_ c: ModelConfiguration) -> String? {
-    guard c.ranks > 1 else { return nil }
-    var (blocks, elements) = (0, 0)
-    for parameter in c.parameters {
-        blocks += (parameter.count + 7) / 8
-        elements += parameter.count
-    }
-    let legs = 2 * (c.ranks - 1)
-    let bytes =
-        switch c.compression {
-        case .none: 4 * elements
-        case .bf16: 2 * elements
-        case .squinch: 6 * blocks
+extension ModelConfiguration {
+    /// What ranks would send each other in a step, by S8's formula: W - 1 times the encoded gradients on each leg.
+    var impliedTraffic: Traffic {
+        var traffic = Traffic()
+        for parameter in parameters {
+            let bytes =
+                switch compression {
+                case .none: 4 * parameter.count
+                case .bf16: 2 * parameter.count
+                case .squinch: 6 * ((parameter.count + 7) / 8)
+                }
+            traffic.scattered += (ranks - 1) * bytes
+            traffic.gathered += (ranks - 1) * bytes
+            traffic.elements += 2 * (ranks - 1) * parameter.count
         }
-    return
-        "all-reduce   \(legs * bytes) bytes a step over both legs; fp32 would take \(legs * 4 * elements), bf16 \(legs * 2 * elements)"
+        return traffic
+    }
 }
 
 /// Training with the reference.
@@ -88,7 +93,8 @@ final class ReferenceRun: TrainingRun {
         }
         last = outcome
         return StepSummary(
-            loss: outcome.loss, gradientNorm: outcome.gradientNorm, learningRate: outcome.learningRate)
+            loss: outcome.loss, gradientNorm: outcome.gradientNorm, learningRate: outcome.learningRate,
+            traffic: configuration.impliedTraffic, seconds: StepSeconds())
     }
 
     func loss(_ batch: TrainingBatch) throws -> Float {
@@ -102,42 +108,73 @@ final class ReferenceRun: TrainingRun {
     }
 }
 
-/// Training with the engine.
+/// Training with the engine, as the only process or as one rank of several.
 final class EngineRun: TrainingRun {
     private let context: EngineContext
     let trainer: Trainer
+    private let world: MPIWorld?
     private var recorder: StepRecorder?
+    /// In place of the recorder where ranks are processes.
+    private var rankFingerprint: RankFingerprint?
     private(set) var verifier: StepVerifier?
     private var layers: [LayerDiagnostics] = []
     var observer: ((String, Tensor) throws -> Void)?
 
     /// - Throws: if the memory that the configuration takes is not there.
     init(
-        _ configuration: ModelConfiguration, _ context: EngineContext, fingerprints: Bool, diagnostics: Bool
+        _ configuration: ModelConfiguration, _ context: EngineContext, fingerprints: Bool, diagnostics: Bool,
+        world: MPIWorld? = nil
     ) throws {
         self.context = context
-        let bytes = Trainer.bytes(configuration, threads: context.pool.count)
+        self.world = world
+        let processes = world?.localCount ?? 1
+        let bytes = processes * Self.bytes(configuration, context, world)
         let physical = ProcessInfo.processInfo.physicalMemory
         guard UInt64(bytes) < physical / 10 * 9 else {
             throw CommandError(
-                "training takes \(compact(Double(bytes), "B")), and this machine has \(compact(Double(physical), "B")): a smaller batch or sequence_length takes less"
+                "training takes \(compact(Double(bytes), "B"))\(processes > 1 ? " for the \(processes) ranks here" : ""), and this machine has \(compact(Double(physical), "B")): a smaller batch or sequence_length takes less"
             )
         }
-        trainer = Trainer(configuration, context)
+        trainer = Trainer(configuration, context, communicator: world)
         trainer.initialize()
         trainer.gathersDiagnostics = diagnostics
-        recorder = fingerprints ? StepRecorder(configuration: configuration) : nil
+        guard fingerprints else { return }
+        if let world {
+            rankFingerprint = RankFingerprint(world)
+        } else {
+            recorder = StepRecorder(configuration: configuration)
+        }
+    }
+
+    private static func bytes(_ c: ModelConfiguration, _ context: EngineContext, _ world: MPIWorld?) -> Int {
+        Trainer.bytes(c, threads: context.pool.count, rank: c.ranks > 1 ? world?.rank : nil)
     }
 
     var sequenceCapacity: Int { trainer.sequenceCapacity }
     var distillationK: Int { trainer.configuration.distillationK }
 
     var name: String {
-        let bytes = Trainer.bytes(trainer.configuration, threads: context.pool.count)
-        return "\(EngineOptions.name(context)), \(compact(Double(bytes), "B"))"
+        let bytes = Self.bytes(trainer.configuration, context, world)
+        let ranks = world.map { ", \($0.count) \($0.count == 1 ? "process" : "processes")" } ?? ""
+        return "\(EngineOptions.name(context)), \(compact(Double(bytes), "B"))\(world == nil ? "" : " a rank")\(ranks)"
     }
 
-    var fingerprint: String? { recorder?.fingerprint.hexadecimal }
+    /// Where ranks are processes, on rank 0 only.
+    var fingerprint: String? { (recorder?.fingerprint ?? rankFingerprint?.chain)?.hexadecimal }
+
+    /// The chain over the weights as they are.
+    var weightsFingerprint: String {
+        var chain = Fingerprint()
+        trainer.readState { state in
+            chain.append(
+                "weight.\(state.parameter.name)", .fp32, state.parameter.shape,
+                canonical: UnsafeRawBufferPointer(state.weight))
+        }
+        return chain.hexadecimal
+    }
+
+    /// What encoding, adding and decoding an element takes here.
+    func codec(_ compression: Compression) -> NetworkModel.Codec { trainer.measureCodec(compression) }
 
     /// From now on the reference recomputes `samples` elements of every tensor.
     func verify(samples: Int) {
@@ -158,18 +195,22 @@ final class EngineRun: TrainingRun {
 
     func step(_ step: Int, _ batch: TrainingBatch) throws -> StepSummary {
         try verifier?.begin(step, batch)
+        rankFingerprint?.begin()
         let probe: EngineProbe? =
-            recorder == nil && verifier == nil && observer == nil
+            recorder == nil && rankFingerprint == nil && verifier == nil && observer == nil
             ? nil
             : { [self] name, tensor in
+                rankFingerprint?.record(name, tensor)
                 recorder?.record(name, tensor.elementType, tensor.shape, canonical: tensor.bytes)
                 try verifier?.check(name, StepTensor(tensor))
                 try observer?(name, Tensor(StepTensor(tensor)))
             }
         let outcome: Trainer.Outcome
-        do { outcome = try trainer.step(step, batch: batch, probe: probe) } catch let difference
-            as StepVerifier.Difference
-        { throw difference } catch {
+        do {
+            outcome = try trainer.step(step, batch: batch, probe: probe) { [self] in try rankFingerprint?.relay() }
+        } catch let difference as StepVerifier.Difference { throw difference } catch let broken as CommunicationError {
+            throw broken
+        } catch {
             guard let place = try trainer.firstNonfinite(batch) else { throw error }
             throw CommandError("step \(step): \(error); the first NaN or infinity is in \(place)")
         }
@@ -180,7 +221,8 @@ final class EngineRun: TrainingRun {
         }
         layers = outcome.layers
         return StepSummary(
-            loss: outcome.loss, gradientNorm: outcome.gradientNorm, learningRate: outcome.learningRate)
+            loss: outcome.loss, gradientNorm: outcome.gradientNorm, learningRate: outcome.learningRate,
+            traffic: outcome.traffic, seconds: outcome.seconds)
     }
 
     func loss(_ batch: TrainingBatch) throws -> Float { try trainer.loss(batch) }
@@ -197,33 +239,47 @@ final class EngineRun: TrainingRun {
 
     // MARK: - Checkpoints
 
-    /// Goes on from a checkpoint; the steps taken until then.
+    /// Goes on from a checkpoint; the steps taken until then. Where ranks are processes, rank 0 reads it for all.
     ///
+    /// - Parameter path: nil on the ranks that read nothing.
     /// - Throws: if it is of another configuration or other data.
-    func resume(_ path: String, data: String) throws -> Int {
-        let checkpoint = try Checkpoint(reading: path)
-        guard checkpoint.configuration == trainer.configuration else {
-            throw CommandError("\(path) is of another configuration: give the one that it was written with")
-        }
-        guard checkpoint.data == data else {
-            throw CommandError("\(path) was trained on other data: a run that goes on needs the same text")
-        }
-        checkpoint.restore(trainer)
-        if recorder != nil {
-            guard let text = checkpoint.fingerprint, let chain = Fingerprint(hexadecimal: text) else {
-                throw CommandError("\(path) has no fingerprint to go on with: resume it with --no-fingerprint")
+    func resume(_ path: String?, data: String, group: RunGroup) throws -> Int {
+        var step = 0
+        let checkpoint: Checkpoint? = try group.together {
+            guard let path else { return nil }
+            let checkpoint = try Checkpoint(reading: path)
+            guard checkpoint.configuration == trainer.configuration else {
+                throw CommandError("\(path) is of another configuration: give the one that it was written with")
             }
-            recorder = StepRecorder(configuration: trainer.configuration, fingerprint: chain)
+            guard checkpoint.data == data else {
+                throw CommandError("\(path) was trained on other data: a run that goes on needs the same text")
+            }
+            if recorder != nil || rankFingerprint != nil {
+                guard let text = checkpoint.fingerprint, let chain = Fingerprint(hexadecimal: text) else {
+                    throw CommandError("\(path) has no fingerprint to go on with: resume it with --no-fingerprint")
+                }
+                if let world {
+                    rankFingerprint = RankFingerprint(world, chain: chain)
+                } else {
+                    recorder = StepRecorder(configuration: trainer.configuration, fingerprint: chain)
+                }
+            }
+            step = checkpoint.step
+            return checkpoint
         }
-        return checkpoint.step
+        try Checkpoint.restore(checkpoint, everywhere: trainer)
+        return try group.ofMain(step)
     }
 
-    /// Writes the state after step `step`, then removes all but the last two.
-    func save(_ folder: String, step: Int, data: String) throws {
-        try Checkpoint(trainer, step: step, fingerprint: fingerprint, data: data)
-            .write(Checkpoint.path(folder, step: step))
-        for old in try Checkpoint.steps(folder).filter({ $0 <= step }).dropLast(2) {
-            try FileManager.default.removeItem(atPath: Checkpoint.path(folder, step: old))
+    /// Writes the state after step `step`, then removes all but the last two. Where ranks are processes all call it, and rank 0 writes.
+    func save(_ folder: String, step: Int, data: String, group: RunGroup) throws {
+        let residuals = try trainer.gatherResiduals()
+        try group.onMain {
+            try Checkpoint(trainer, step: step, fingerprint: fingerprint, data: data, residuals: residuals)
+                .write(Checkpoint.path(folder, step: step))
+            for old in try Checkpoint.steps(folder).filter({ $0 <= step }).dropLast(2) {
+                try FileManager.default.removeItem(atPath: Checkpoint.path(folder, step: old))
+            }
         }
     }
 

@@ -68,6 +68,50 @@ struct TrainingCommandTests {
         #expect(tooMany.exitCode == 2 && tooMany.errors.contains("'ranks': is 3; expected 1 to 2"))
     }
 
+    @Test("S8: bytes are in the summary and in the log, the same from engine and reference; clusters are estimated")
+    func bytes() async throws {
+        let (folder, config, data) = try setUp()
+        let run = ["train", "--config", config, "--data", data, "--quiet", "--ranks", "2"]
+        for (compression, ratio) in [
+            ("none", "bf16 9824 (2.0 of it)"), ("bf16", "bf16 9824 (1.0 of it)"),
+            ("squinch", "bf16 9824 (0.375 of it)"),
+        ] {
+            let log = folder.file("\(compression).jsonl")
+            let options = ["--compression", compression, "--log", log]
+            let outcome = try await Program.run(run + options + ["--bandwidth", "25Gbit", "--latency", "5"])
+            #expect(outcome.exitCode == 0, "\(outcome.errors)")
+            let line = try #require(self.line("all-reduce", outcome.output))
+            #expect(line.contains(ratio), "\(line)")
+            #expect(outcome.output.contains("step time ") && outcome.output.contains("25.0 Gbit/s each way"))
+            #expect(outcome.output.split(separator: "\n").count { $0.hasPrefix("   1024 ") } == 3, "\(outcome.output)")
+            let reference = try await Program.run(run + options + ["--backend", "reference"])
+            #expect(self.line("all-reduce", reference.output) == line)
+            let entry = try #require(try String(contentsOfFile: log, encoding: .utf8).split(separator: "\n").first)
+            guard case .object(let members) = try JSONValue(text: String(entry)),
+                case .integer(let scattered)? = members["bytes_scattered"],
+                case .integer(let gathered)? = members["bytes_gathered"], case .integer? = members["bytes_as_fp32"],
+                case .integer? = members["bytes_as_bf16"]
+            else { return #expect(Bool(false), "\(entry)") }
+            #expect(line.contains(" \(scattered + gathered) bytes a step") && scattered == gathered)
+        }
+    }
+
+    @Test("T5: --mpi in a build without MPI says how to make one with it; options that do not go together are usage")
+    func processes() async throws {
+        let (folder, config, data) = try setUp()
+        defer { withExtendedLifetime(folder) {} }
+        let run = ["train", "--config", config, "--data", data, "--quiet"]
+        let absent = try await Program.run(run + ["--mpi"])
+        if absent.exitCode != 0 {
+            #expect(absent.exitCode == 2 && absent.errors.contains("swift build -c release --traits MPI"))
+        }
+        for options in [
+            ["--mpi", "--ranks", "2"], ["--mpi", "--backend", "reference"], ["--mpi", "--verify", "1"],
+            ["--mpi", "--trace", folder.file("t.h5")], ["--bandwidth", "fast"], ["--bandwidth", "0"],
+            ["--latency", "-1"], ["--bandwidth", "1", "--backend", "reference"],
+        ] { #expect(try await Program.run(run + options).exitCode == 64, "\(options)") }
+    }
+
     @Test("T6: engine and reference print one fingerprint, on every instruction set and with any number of threads")
     func backends() async throws {
         let (folder, config, data) = try setUp()
@@ -86,6 +130,7 @@ struct TrainingCommandTests {
         }
         let unhashed = try await Program.run(run + ["--no-fingerprint"])
         #expect(unhashed.exitCode == 0 && line("fingerprint", unhashed.output) == nil)
+        #expect(line("weights", unhashed.output)?.count == 13 + 64)
         let missing = try await Program.run(run + ["--isa", "vax"])
         #expect(missing.exitCode == 64 && missing.errors.contains("'vax'"))
     }
