@@ -7,5 +7,6 @@
 bool touchstone_has_avx2_fma(void);
 bool touchstone_has_avx512(void);
 bool touchstone_has_avx512_bf16(void);
+bool touchstone_is_intel(void);
 
 #endif

@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--example", help="examples/squinch_torch.py, to be compared too")
     compare.add_argument("--quick", action="store_true", help="fewer depths of K")
     suites = verbs.add_parser("suites", help="every suite through touchstone validate with a library's adapter")
-    suites.add_argument("libraries", nargs="+", metavar="LIBRARY", choices=NAMES, help="torch, jax, ml_dtypes, numpy")
+    suites.add_argument("libraries", nargs="+", metavar="LIBRARY", choices=NAMES, help="torch, torch-cuda, jax, ml_dtypes, numpy")
     suites.add_argument("--program", default=".build/release/touchstone", help="the program touchstone")
     suites.add_argument("--goldens", default="GoldenData")
     suites.add_argument("--output", default="suites.md", help="the page to write (default: suites.md)")

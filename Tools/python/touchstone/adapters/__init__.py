@@ -31,7 +31,7 @@ class ReferenceImplementation:
         return derive(case).outputs
 
 
-NAMES = ("numpy", "ml_dtypes", "torch", "jax")
+NAMES = ("numpy", "ml_dtypes", "torch", "torch-cuda", "jax")
 
 
 def implementation(name: str):
@@ -46,6 +46,10 @@ def implementation(name: str):
         from .torch import Torch
 
         return Torch()
+    if name == "torch-cuda":
+        from .torch import TorchCUDA
+
+        return TorchCUDA()
     if name == "jax":
         from .jax import JAX
 

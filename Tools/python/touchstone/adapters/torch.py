@@ -1,4 +1,4 @@
-"""PyTorch on CPU, eager."""
+"""PyTorch, eager, on the CPU or on a CUDA device."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ _DTYPES = {"fp16": torch.float16, "fp32": torch.float32, "fp64": torch.float64} 
 
 def to_torch(tensor: Tensor) -> torch.Tensor:
     array = np.ascontiguousarray(tensor.array).copy()
+    device = torch.get_default_device()
     if tensor.type == "bf16":
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16).to(device)
+    return torch.from_numpy(array).to(device)
 
 
 def from_torch(tensor: torch.Tensor) -> Tensor:
-    tensor = tensor.detach().contiguous()
+    tensor = tensor.detach().contiguous().cpu()
     if tensor.dtype == torch.bfloat16:
         return Tensor("bf16", tensor.view(torch.int16).numpy().view(np.uint16))
     return Tensor.from_numbers(tensor.numpy())
@@ -94,3 +95,18 @@ class Torch:
         if operation(case, "to"):
             return from_torch(tensor("a").to(_DTYPES[conversion(case)]))
         raise Unsupported(case.op)
+
+
+class TorchCUDA(Torch):
+    """The same functions on the default CUDA device, in full fp32: TF32 is off, as it is by default for products."""
+
+    name = "torch-cuda"
+
+    def __init__(self) -> None:
+        if not torch.cuda.is_available():
+            raise ImportError("PyTorch sees no CUDA device")
+        torch.set_default_device("cuda")
+        torch.backends.cuda.matmul.allow_tf32 = False
+
+    def version(self) -> str:
+        return f"{torch.__version__} ({torch.cuda.get_device_name()})"
