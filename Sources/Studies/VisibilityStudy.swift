@@ -46,13 +46,13 @@ extension Study {
         let length = 256
         let random = RandomStream(seed: lab.options.seed, stream: RandomStreams.dataOrder, step: 0)
         let documents = (0..<64).map { index in
-            16 + Int(UInt64(random.word(UInt64(index))) * UInt64(length - 16) >> 32)
+            16 + Int((UInt64(random.word(UInt64(index))) * UInt64(length - 16)) >> 32)
         }
         var packing: [(name: String, sequences: [TrainingSequence], tokens: Int)] = []
         packing.append(("one document a sequence, padded", try documents.map { try sequence([.flat($0)], length) }, 0))
         packing.append(("packed", try packed(documents.map(Layout.flat), length), 0))
         // A prompt with answers: every answer with a prompt of its own, or a tree.
-        let (prompt, answer, branches) = (128, 24, 5)
+        let (prompt, answer, branches) = (96, 32, 5)
         packing.append(
             (
                 "prompt repeated for each answer, packed",
