@@ -73,7 +73,9 @@ public struct Chart: Sendable {
         if beginsAtZero && yScale == .linear { ys.append(0) }
         let x = Axis(points.map(\.x), xScale, places: 6)
         let y = Axis(ys, yScale, places: 6)
-        let (width, left, right, top, plotHeight) = (420.0, 62.0, 14.0, 26.0, 220.0)
+        // Room for the longest number beside the axis.
+        let left = max(62.0, 26 + 7.2 * Double(y.ticks.map(\.label.count).max() ?? 0))
+        let (width, right, top, plotHeight) = (420.0, 14.0, 26.0, 220.0)
         let bottom = top + plotHeight
         let columns = shown.contains { $0.name.count > 24 } ? 1 : 2
         let entries = shown.count > 1 ? shown : []
@@ -83,7 +85,7 @@ public struct Chart: Sendable {
         func placeY(_ value: Double) -> Double { bottom - plotHeight * min(1, max(0, y.fraction(value))) }
 
         var svg = Plots.open(width, height, "\(title): \(yAxis) against \(xAxis)")
-        svg += Plots.text(left - 50, 14, title, anchor: "start", style: "ink")
+        svg += Plots.text(12, 14, title, anchor: "start", style: "ink")
         for tick in y.ticks {
             svg += Plots.line(left, placeY(tick.value), width - right, placeY(tick.value), "grid")
             svg += Plots.text(left - 6, placeY(tick.value) + 4, tick.label, anchor: "end")
@@ -122,7 +124,7 @@ public struct Chart: Sendable {
             "<text transform=\"translate(12,\(Plots.short(top + plotHeight / 2))) rotate(-90)\" text-anchor=\"middle\">\(Page.escaped(yAxis))</text>"
         for (index, one) in entries.enumerated() {
             let at = (
-                x: left - 50 + Double(index % columns) * (width - left + 40) / Double(columns),
+                x: 12 + Double(index % columns) * (width - 22) / Double(columns),
                 y: bottom + 52 + 18 * Double(index / columns)
             )
             if one.isJoined {
@@ -221,7 +223,9 @@ public struct Chart: Sendable {
                 let stride = max(1, (last - first + places) / (places + 1))
                 ticks = Swift.stride(from: first, through: last, by: stride).map { exponent in
                     let value = Self.power(of: base, exponent)
-                    return (value, Number.text(value))
+                    // Powers of two below 1 as people say them.
+                    let isFraction = scale == .octaves && exponent < 0 && exponent > -14
+                    return (value, isFraction ? "1/\(1 << -exponent)" : Number.text(value))
                 }
             }
         }

@@ -93,7 +93,7 @@ extension Study {
                 index == 0 ? "" : method.difference(from: methods[0]).text(4, signed: true),
             ])
         }
-        let bins = stride(from: -4.0, through: 8, by: 0.5).map { $0 }
+        let bins = stride(from: -4.0, through: 16, by: 0.5).map { $0 }
         result.sections = [
             StudyResult.Section(
                 "Where Z lies",
