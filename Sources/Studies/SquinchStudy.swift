@@ -66,7 +66,7 @@ extension Study {
         let best = results[2...7].min { $0.heldOut.mean < $1.heldOut.mean } ?? results[2]
         let plain = results[2].difference(from: bf16)
         let finding =
-            "Six-bit floor16 gradients end \(plain.text(4, signed: true)) in held-out loss from bf16 (95 % interval over \(lab.seeds) \(lab.seeds == 1 ? "seed" : "seeds"), paired) with \(fixed(6.0 / 16, 3)) of the bytes a leg\(plain.isSignificant ? "" : ", which is no difference that this study can tell from chance"); the best six-bit variant here is \(best.name), \(best.difference(from: bf16).text(4, signed: true))."
+            "Six-bit floor16 gradients end \(plain.text(4, signed: true)) in held-out loss from bf16 (95 % interval over \(lab.seeds) \(lab.seeds == 1 ? "seed" : "seeds"), paired) with \(fixed(6.0 / 16, 3)) of the bytes a leg\(plain.isSignificant ? "" : ", which is no difference that this study can tell from chance"); the best six-bit variant here is \(best.name), \(best.difference(from: bf16).text(4, signed: true)), and the naive int6, at as many bits, ends \(results[9].difference(from: bf16).text(4, signed: true))."
         var result = StudyResult(
             "Squinch: six-bit gradients", finding: finding,
             method: [
