@@ -4,7 +4,7 @@ import Platform
 
 /// Training steps on the engine (T2, T4, T5): the reference's bits at any number of threads and on any instruction set.
 ///
-/// All memory is laid out when it is made, see ``bytes(_:threads:)``; a step allocates none of it. Not to be used from several threads at once.
+/// All memory is laid out when it is made, see ``bytes(_:threads:rank:)``; a step allocates none of it. Not to be used from several threads at once.
 public final class Trainer {
     public let configuration: ModelConfiguration
     let context: EngineContext
@@ -186,7 +186,7 @@ public final class Trainer {
         return outcome
     }
 
-    /// The most sequences that ``loss(_:)`` takes at once.
+    /// The most sequences that ``loss(_:probe:)`` takes at once.
     public var sequenceCapacity: Int { Model.largestShare(configuration) }
 
     /// The name of the first tensor of a step over `batch` that holds a NaN or an infinity, in execution order; nil if none does. Weights stay as

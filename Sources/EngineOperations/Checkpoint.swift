@@ -32,7 +32,7 @@ public struct Checkpoint: Sendable {
 
     /// The state of a trainer.
     ///
-    /// - Parameter residuals: of several processes, on rank 0, what ``Trainer/gatherResiduals()`` gave; nil in one process. The file is the same.
+    /// - Parameter residuals: of several processes, on rank 0, what ``/Engine/Trainer/gatherResiduals()`` gave; nil in one process. The file is the same.
     public init(_ trainer: Trainer, step: Int, fingerprint: String?, data: String, residuals: [[Float]]? = nil) {
         configuration = trainer.configuration
         self.step = step
@@ -157,7 +157,7 @@ public struct Checkpoint: Sendable {
 
     /// Puts the state that rank 0 has read into the trainers of all ranks, which all call this; `checkpoint` is nil elsewhere.
     ///
-    /// - Throws: ``CommunicationError``.
+    /// - Throws: ``/Engine/CommunicationError``.
     public static func restore(_ checkpoint: Checkpoint?, everywhere trainer: Trainer) throws {
         checkpoint?.restore(trainer)
         try trainer.distributeState(residuals: checkpoint?.residuals ?? [])
