@@ -40,6 +40,7 @@ struct Laboratory {
     mutating func corpus(_ length: Int) throws -> TrainingCorpus {
         if let corpus = corpora[length] { return corpus }
         let corpus = try makeCorpus(length)
+        guard !corpus.heldOut.isEmpty else { throw StudyError(length: length) }
         corpora[length] = corpus
         return corpus
     }

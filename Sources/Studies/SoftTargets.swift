@@ -240,9 +240,10 @@ public struct SoftTargets: Sendable {
                     throw Failure(
                         path, "outputs/target_ids has \(id) at \(index), expected less than \(plan.vocabulary)")
                 }
-                guard values[index].isFinite else {
+                guard values[index].isFinite, values[index] >= 0, values[index] < 0x1p30 else {
                     throw Failure(
-                        path, "outputs/target_weights has \(values[index]) at \(index), expected a finite number")
+                        path,
+                        "outputs/target_weights has \(values[index]) at \(index), expected a number from 0 to 2^30")
                 }
             }
             ids += own

@@ -36,6 +36,14 @@ public struct Study: Sendable {
     }
 }
 
+/// A text that no study can be made on.
+public struct StudyError: Error, Hashable, Sendable, CustomStringConvertible {
+    let length: Int
+    public var description: String {
+        "the text is too short: none of its sequences of \(length) tokens is held out, expected two sequences or more"
+    }
+}
+
 /// What a user may ask of a study.
 public struct StudyOptions: Sendable {
     /// nil: the study's own.
@@ -101,7 +109,7 @@ public struct StudyResult: Sendable {
         }
         page.heading("How it was done")
         for line in method { page.paragraph(line) }
-        page.paragraph("Every number behind the pictures stands in the CSV file beside this page.", style: "soft")
+        page.paragraph("What every run and measurement gave stands in the CSV file beside this page.", style: "soft")
         return page.html
     }
 

@@ -190,6 +190,7 @@ struct DistillTrain: AsyncParsableCommand {
         }
         (c.sequenceLength, c.distillationK) = (soft.plan.sequenceLength, soft.plan.k)
         try c.validate()
+        let corpus = try sampledText(soft.plan, c)
         let total = steps ?? c.totalSteps
         let run = try EngineRun(c, engine.context(), fingerprints: fingerprint, diagnostics: false)
         let digest = soft.digest
@@ -229,16 +230,22 @@ struct DistillTrain: AsyncParsableCommand {
         print(
             "loss         \(decimals(first)) at step \(before + 1), \(decimals(last)) at step \(taken), of the soft targets"
         )
-        let corpus = try TrainingCorpus(path: try data ?? DefaultCorpus.path(), sequenceLength: c.sequenceLength)
-        if corpus.digest != soft.plan.data {
-            guard data == nil else {
-                throw CommandError("the targets were sampled from another text than \(data ?? ""): no held-out loss")
-            }
-        } else if let heldOut = try run.heldOutLoss(corpus) {
+        if let corpus, let heldOut = try run.heldOutLoss(corpus) {
             print("held out     \(decimals(heldOut)), byte perplexity \(decimals(CorrectlyRounded.exp(heldOut)))")
         }
         if let fingerprint = run.fingerprint { print("fingerprint  \(fingerprint)") }
         if taken < total { throw ExitCode(130) }
+    }
+}
+
+extension DistillTrain {
+    /// The text that the targets were sampled from; nil where none is named and the standard one is another.
+    private func sampledText(_ plan: SoftTargets.Plan, _ c: ModelConfiguration) throws -> TrainingCorpus? {
+        guard let path = data ?? (try? DefaultCorpus.path()) else { return nil }
+        let corpus = try TrainingCorpus(path: path, sequenceLength: c.sequenceLength)
+        if corpus.digest == plan.data { return corpus }
+        guard data == nil else { throw CommandError("the targets were sampled from another text than \(path)") }
+        return nil
     }
 }
 

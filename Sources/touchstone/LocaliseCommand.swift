@@ -63,6 +63,9 @@ struct Localise: AsyncParsableCommand {
         localiser.samples = samples
         if let second {
             let comparison = try localiser.compare(a, try trace(second))
+            guard comparison.compared > 0 else {
+                throw JudgingError.nothingToJudge("\(first) and \(second) have no tensor of the step in common")
+            }
             try show(comparison, second)
             let isOne =
                 comparison.divergence == nil && comparison.inputs.isEmpty && comparison.otherFingerprints.isEmpty
@@ -75,6 +78,9 @@ struct Localise: AsyncParsableCommand {
                 try Interruption.check()
             }
             bar.finish()
+            guard findings.recomputed > 0 else {
+                throw JudgingError.nothingToJudge("\(first) has none of the step's \(order.count) tensors")
+            }
             try show(findings)
             if !findings.faults.isEmpty || findings.hasOtherFingerprint { throw ExitCode(1) }
         }

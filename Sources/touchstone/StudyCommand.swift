@@ -12,7 +12,7 @@ struct StudyCommand: AsyncParsableCommand {
         abstract: "Run an experiment that shows what a technique does, and write a page with pictures.",
         discussion: """
             Each study trains small models or measures kernels, states its finding in one sentence with its uncertainty, and writes NAME.html (one \
-            page, no network) and NAME.csv (every number behind the pictures) into the folder of --output. A study is reproducible from its seed, but \
+            page, no network) and NAME.csv (what every run and measurement gave) into the folder of --output. A study is reproducible from its seed, but \
             for measured times.
 
             \(Study.all.map { "  \($0.name.padding(toLength: 12, withPad: " ", startingAt: 0))\($0.summary)" }.joined(separator: "\n"))
@@ -56,7 +56,9 @@ struct StudyCommand: AsyncParsableCommand {
                 "There is no study '\(name)'; expected \(Study.all.map(\.name).joined(separator: ", ")), or all.")
         }
         if let steps, !(1...1_000_000).contains(steps) { throw ValidationError("--steps takes 1 to 1000000.") }
-        if let seeds, !(1...1000).contains(seeds) { throw ValidationError("--seeds takes 1 to 1000.") }
+        if let seeds, !(2...1000).contains(seeds) {
+            throw ValidationError("--seeds takes 2 to 1000: one run has no interval.")
+        }
         if !(16...4096).contains(width) || width % 16 != 0 {
             throw ValidationError("--width takes a multiple of 16 up to 4096.")
         }

@@ -454,7 +454,7 @@ struct Train: AsyncParsableCommand {
 
 /// A loss with four decimals.
 func decimals(_ value: Float) -> String {
-    guard value.isFinite else { return "\(value)" }
+    guard value.isFinite, abs(value) < 0x1p40 else { return "\(value)" }
     let scaled = Int((Double(value) * 10_000).rounded())
     let digits = String(abs(scaled) % 10_000)
     let sign = scaled < 0 ? "-" : ""
