@@ -181,6 +181,11 @@ struct Train: AsyncParsableCommand {
         }
         if traceStep != nil && trace == nil { throw ValidationError("--trace-step needs --trace FILE.") }
         if let traceStep, traceStep < 1 { throw ValidationError("--trace-step takes 1 or more.") }
+        let files = [log, report, trace].compactMap(\.self).map { URL(fileURLWithPath: $0).standardized.path }
+        let read = [config, data].compactMap(\.self).map { URL(fileURLWithPath: $0).standardized.path }
+        if Set(files).count < files.count || !Set(files).isDisjoint(with: read) {
+            throw ValidationError("--log, --report and --trace take a file each, other than --data and --config.")
+        }
         if sample?.isEmpty == true { throw ValidationError("--sample takes at least one character.") }
         if sampleBytes < 1 { throw ValidationError("--sample-bytes takes 1 or more.") }
         if !(temperature > 0 && temperature.isFinite) { throw ValidationError("--temperature takes a number above 0.") }
