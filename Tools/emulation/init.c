@@ -1,4 +1,4 @@
-// The first and only process of the emulated machine of Tools/check-newer-processor: runs the lines of /commands in /work, says how each ended
+// The first and only process of the emulated machine of Tools/check-newer-processor: runs the lines of /commands in /run, says how each ended
 // on the serial line, and turns the machine off.
 #include <fcntl.h>
 #include <stdio.h>
@@ -22,7 +22,7 @@ static void run(const char *line) {
         setenv("LD_LIBRARY_PATH", "/lib", 1);
         setenv("HOME", "/tmp", 1);
         setenv("TERM", "dumb", 1);
-        if (chdir("/work") == 0) execv(arguments[0], arguments);
+        if (chdir("/run") == 0) execv(arguments[0], arguments);
         perror(arguments[0]);
         _exit(99);
     }
