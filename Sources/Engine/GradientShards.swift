@@ -26,7 +26,7 @@ struct GradientShards {
             let start = at
             for (k, n) in counts.enumerated() {
                 offsets[k * c.ranks + owner] = at
-                at += Self.bytes(Self.elements(n, owner, of: c.ranks).count, c.compression)
+                at += c.compression.bytes(Self.elements(n, owner, of: c.ranks).count)
             }
             parts.append(start..<at)
         }
@@ -46,15 +46,7 @@ struct GradientShards {
     func offset(_ k: Int, owner: Int) -> Int { offsets[k * ranks + owner] }
 
     /// What so many elements from the beginning of a block take in a message.
-    func bytes(_ elements: Int) -> Int { Self.bytes(elements, compression) }
-
-    static func bytes(_ elements: Int, _ compression: Compression) -> Int {
-        switch compression {
-        case .none: 4 * elements
-        case .bf16: 2 * elements
-        case .squinch: 6 * ((elements + 7) / 8)
-        }
-    }
+    func bytes(_ elements: Int) -> Int { compression.bytes(elements) }
 
     /// Shows `body` the owners' pieces of parameter k within `part`, and where in the messages each begins.
     ///
@@ -122,5 +114,16 @@ public struct StepSeconds: Sendable, Hashable, BitwiseCopyable {
         var mean = self
         for path in [\StepSeconds.passes, \.codec, \.exchange, \.update] { mean[keyPath: path] /= Double(steps) }
         return mean
+    }
+}
+
+extension Compression {
+    /// What so many elements from the beginning of a block take on their way: fp32, bf16, or six bytes for eight (S1, T5).
+    public func bytes(_ elements: Int) -> Int {
+        switch self {
+        case .none: 4 * elements
+        case .bf16: 2 * elements
+        case .squinch: 6 * ((elements + 7) / 8)
+        }
     }
 }

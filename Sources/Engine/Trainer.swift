@@ -40,7 +40,7 @@ public final class Trainer {
     /// Whether steps gather ``Outcome/layers``.
     public var gathersDiagnostics = false
 
-    /// Changes every parameter's combined gradient before the update reads it: for experiments with codecs that the contract does not know. Such a
+    /// Changes every parameter's combined gradient fp32 [count] before the norm and the update read it; where ranks are processes, on each. For experiments with codecs that the contract does not know. Such a
     /// run is not one of clause T.
     public var changesGradients: ((_ parameter: Int, _ gradient: UnsafeMutableBufferPointer<Float>) -> Void)?
 
@@ -172,13 +172,6 @@ public final class Trainer {
         }
         let combining = monotonicSeconds()
         try combine(step, &outcome, probe)
-        if let changesGradients {
-            for (index, parameter) in parameters.enumerated() {
-                changesGradients(
-                    index,
-                    UnsafeMutableBufferPointer(start: model.buffers.parameters[index].combined, count: parameter.count))
-            }
-        }
         outcome.seconds.codec = watch.seconds(since: combining)
         let updating = monotonicSeconds()
         try update(step, &outcome, probe)
@@ -356,6 +349,12 @@ public final class Trainer {
     func update(_ step: Int, _ outcome: inout Outcome, _ probe: EngineProbe?) throws {
         let c = configuration
         let b = model.buffers
+        if let changesGradients {
+            for (parameter, p) in zip(parameters.indices, b.parameters) {
+                changesGradients(
+                    parameter, UnsafeMutableBufferPointer(start: p.combined, count: parameters[parameter].count))
+            }
+        }
         outcome.learningRate = Self.learningRate(step, c)
         try withUnsafePointer(to: outcome.learningRate) { try probe?("learning_rate", EngineTensor($0, [1])) }
         let sum = sumOfSquares()

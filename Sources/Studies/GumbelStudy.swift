@@ -78,9 +78,9 @@ extension Study {
         var result = StudyResult(
             "Gumbel sampling: sparse soft targets without bias", finding: finding,
             method: [
-                "Teacher and students are two-layer models of width \(lab.options.width) over \(v) byte tokens; the teacher takes \(3 * lab.steps) steps, students \(lab.steps). All students of a seed share their weights and texts and differ in their targets alone. Held-out loss is by the text's own next byte, over 64 sequences.",
+                "Teacher and students are two-layer models of width \(lab.options.width) over \(v) byte tokens; the teacher takes \(3 * lab.steps) steps, students \(lab.steps). All students of a seed share their weights and texts and differ in their targets alone. Held-out loss is by the text's own next byte, over 64 held-out sequences or as many as there are.",
                 "gumbel: K1, K2. top-k: the k most likely tokens, renormalised. with-replacement: k draws of weight 1/k. full distribution: all \(v) probabilities. A stored target takes 8 bytes (K4); the full distribution takes \(4 * v) in fp32 and \(2 * v) in bf16.",
-                "Bias and variance: 64 rows of the teacher, 64 samples each. Bias: the L1 distance of the mean of the sampled weights from the distribution, which for an unbiased target falls with the number of samples and for top-k does not. Variance: E of |g - E g|^2 of the logit gradient g = (sum w) p - w, at a student that equals the teacher.",
+                "Bias and variance: up to 64 rows of the teacher, 64 samples each. Bias: the L1 distance of the mean of the sampled weights from the distribution, which for an unbiased target falls with the number of samples and for top-k does not. Variance: E of |g - E g|^2 of the logit gradient g = (sum w) p - w, at a student that equals the teacher.",
             ],
             csv: [["targets", "k", "bytes a token", "seed", "held-out loss"]])
         for (plan, method) in zip(plans, methods) {
@@ -161,7 +161,9 @@ extension Study {
         let batch = TrainingBatch(Array(try lab.corpus(c.sequenceLength).heldOut.prefix(1)))
         let rows = min(64, batch.tokens.count)
         let s = Array(try logits(teacher, batch).prefix(rows * v))
-        let p = (0..<rows).map { TargetSampler.probabilities(s[$0 * v..<($0 + 1) * v]).map(Double.init) }
+        let exact = try TargetSampler(context: lab.context, method: .gumbel, k: v, seed: lab.options.seed)
+            .probabilities(s, rows: rows, vocabulary: v)
+        let p = (0..<rows).map { exact[$0 * v..<($0 + 1) * v].map(Double.init) }
         let methods: [TargetMethod] = [.gumbel, .topK, .withReplacement]
         let repeats = 64
         var bias = [[Chart.Point]](repeating: [], count: methods.count)

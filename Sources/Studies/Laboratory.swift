@@ -37,6 +37,9 @@ struct Laboratory {
         try progress(min(1, Double(taken) / Double(planned)), what)
     }
 
+    /// Between two pieces of a unit: the way to hear that the study is to end.
+    func pause(_ what: String) throws { try progress(min(1, Double(taken) / Double(planned)), what) }
+
     mutating func corpus(_ length: Int) throws -> TrainingCorpus {
         if let corpus = corpora[length] { return corpus }
         let corpus = try makeCorpus(length)

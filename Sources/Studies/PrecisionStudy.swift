@@ -60,6 +60,7 @@ extension Study {
                 var squares = [Double](repeating: 0, count: accumulations.count)
                 var sums = squares
                 for trial in 0..<lab.steps {
+                    try lab.pause("\(name), K = \(length)")
                     let random = RandomStream(
                         seed: lab.options.seed, stream: RandomStreams.initialization,
                         step: UInt32(truncatingIfNeeded: (kind * lengths.count + place) << 20 + trial))

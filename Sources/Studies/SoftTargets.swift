@@ -11,6 +11,8 @@ import TrainingData
 
 /// Sparse soft targets of a text, sampled from a teacher once and stored (K4): a folder of HDF5 files of so many sequences each.
 ///
+/// Weights are 0 or more and below 2^30; ids are below the vocabulary, or 2^32 - 1 for an empty slot.
+///
 /// `targets-NNNNN.h5` has the format of goldens with one case, `targets`, of the operation `distillation.targets`: inputs `tokens`, `targets`, `position`, `visibility_start`,
 /// `visibility_limit` int32 [S, T]; outputs `target_ids` uint32 and `target_weights` fp32 [S, T, k]. A file is whole or absent, so a run that was cut short goes on
 /// with the first that is missing. Tokens without a next one in their document have empty slots.
@@ -88,6 +90,7 @@ public struct SoftTargets: Sendable {
     let tokens: [TrainingSequence]
     let ids: [UInt32]
     let weights: [Float]
+    private let order: DataOrder
 
     public static func path(_ folder: String, chunk: Int) -> String {
         let digits = String(chunk)
@@ -259,23 +262,12 @@ public struct SoftTargets: Sendable {
             }
         }
         (tokens, self.ids, self.weights) = (sequences, ids, weights)
+        order = DataOrder(count: sequences.count)
     }
 
-    /// The batch of a step, in the order that T7 gives so many sequences.
+    /// The batch of a step, in the order that T7 gives so many sequences: tokens [B, T], ids and weights [B, T, k].
     public func batch(step: Int, configuration c: ModelConfiguration) -> TrainingBatch {
-        let first = (step - 1) * c.batch
-        var epoch = -1
-        var order: [Int] = []
-        let chosen = (first..<first + c.batch).map { entry in
-            if entry / tokens.count != epoch {
-                epoch = entry / tokens.count
-                order = TrainingCorpus.permutation(
-                    of: tokens.count,
-                    stream: RandomStream(
-                        seed: c.seed, stream: RandomStreams.dataOrder, step: UInt32(truncatingIfNeeded: epoch)))
-            }
-            return order[entry % tokens.count]
-        }
+        let chosen = order.sequences(step: step, batch: c.batch, seed: c.seed)
         let size = plan.sequenceLength * plan.k
         return TrainingBatch(chosen.map { tokens[$0] }).withTargets(
             ids: chosen.flatMap { ids[$0 * size..<($0 + 1) * size] },

@@ -8,7 +8,8 @@ public enum TargetMethod: String, Sendable, CaseIterable {
     case gumbel
     /// K2 with replacement: k draws, each of weight 1/k.
     case withReplacement = "with-replacement"
-    /// The k most likely tokens, weights p / (their sum): biased, what people do first.
+    /// The k most likely tokens, the more likely and then the lower id first; weights fl(p / s), p of K2 and s their fp32 sum in that order, from +0:
+    /// biased, what people do first.
     case topK = "top-k"
 }
 
@@ -34,8 +35,9 @@ struct TargetSampler {
         case .topK:
             var ids = [UInt32](repeating: UInt32.max, count: n * k)
             var weights = [Float](repeating: 0, count: n * k)
+            let all = try probabilities(logits, rows: n, vocabulary: v)
             for row in 0..<n {
-                let p = Self.probabilities(logits[row * v..<(row + 1) * v])
+                let p = all[row * v..<(row + 1) * v].map(\.self)
                 let order = (0..<v).sorted { (p[$1], $0) < (p[$0], $1) }.prefix(k)
                 let sum = order.reduce(Float(0)) { $0 + p[$1] }
                 for (slot, id) in order.enumerated() where p[id] > 0 {
@@ -47,15 +49,18 @@ struct TargetSampler {
         }
     }
 
-    /// Z1's softmax of a row: exp(s - max) over their sum in order.
-    static func probabilities(_ s: ArraySlice<Float>) -> [Float] {
-        let maximum = s.max() ?? 0
-        let e = s.map { ScalarMath.exp($0 - maximum) }
-        let sum = e.reduce(0, +)
-        return e.map { $0 / sum }
+    /// p of K2 [N, V]: the weights of a sample that leaves nothing out.
+    func probabilities(_ logits: [Float], rows n: Int, vocabulary v: Int) throws -> [Float] {
+        let random = RandomWords(seed: seed, stream: RandomStreams.gumbel, step: 0)
+        let whole = try GumbelSampler(context, random).topK(logits, rows: n, vocabulary: v, k: v)
+        var p = [Float](repeating: 0, count: n * v)
+        for (slot, id) in whole.ids.enumerated() where id != UInt32.max {
+            p[slot / v * v + Int(id)] = whole.weights[slot]
+        }
+        return p
     }
 
-    /// s - Z of a row.
+    /// s - Z of a row, its sum in ascending order: for what a study reports, not for targets.
     static func logProbabilities(_ s: ArraySlice<Float>) -> [Float] {
         let maximum = s.max() ?? 0
         let z = maximum + ScalarMath.log(s.reduce(0) { $0 + ScalarMath.exp($1 - maximum) })

@@ -14,10 +14,11 @@ extension Study {
         steps: 5, seeds: 1, run: visibilityStudy)
 
     /// The median of the seconds that `body` takes, of as many repetitions as there are steps.
-    private static func median(_ repeats: Int, _ body: () throws -> Void) rethrows -> Double {
+    private static func median(_ lab: Laboratory, _ what: String, _ body: () throws -> Void) throws -> Double {
         var times: [Double] = []
         try body()
-        for _ in 0..<max(1, repeats) {
+        for _ in 0..<max(1, lab.steps) {
+            try lab.pause(what)
             let start = monotonicSeconds()
             try body()
             times.append(monotonicSeconds() - start)
@@ -36,7 +37,7 @@ extension Study {
         for one in masks {
             let item = Benchmark.attention(
                 lab.context, batch: 2, heads: heads, tokens: tokens, dimension: 64, mask: one.mask)
-            let seconds = median(lab.steps, item.run)
+            let seconds = try median(lab, "attention, \(one.name)", item.run)
             rows.append((one.name, item.amount / Double(2 * heads * tokens * tokens), seconds))
             try lab.advance("attention, \(one.name)")
         }
@@ -80,7 +81,7 @@ extension Study {
                 let part = (0..<8).map { list[(8 * batch + $0) % list.count] }
                 let data = TrainingBatch(part)
                 let own = Double(min(8, list.count - 8 * batch)) / 8
-                seconds += own * (try median(lab.steps) { _ = try trainer.step(1, batch: data) })
+                seconds += own * (try median(lab, one.name) { _ = try trainer.step(1, batch: data) })
             }
             for sequence in list { for key in 0..<length { visible += Int(sequence.limit[key] - sequence.start[key]) } }
             let useful =

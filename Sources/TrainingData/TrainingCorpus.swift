@@ -25,6 +25,7 @@ public struct TrainingCorpus: Sendable {
     /// Every twentieth sequence, from the first on, if there are at least two.
     public let heldOut: [TrainingSequence]
     public let report: Report
+    private let order: DataOrder
 
     /// What was found and how full the sequences are.
     public struct Report: Sendable, Hashable, CustomStringConvertible {
@@ -86,6 +87,7 @@ public struct TrainingCorpus: Sendable {
         report.capacity = all.count * sequenceLength
         heldOut = all.count < 2 ? [] : all.indices.filter { $0 % 20 == 0 }.map { all[$0] }
         sequences = all.count < 2 ? all : all.indices.filter { $0 % 20 != 0 }.map { all[$0] }
+        order = DataOrder(count: sequences.count)
         report.heldOut = heldOut.count
         self.report = report
     }
@@ -102,32 +104,9 @@ public struct TrainingCorpus: Sendable {
         return numbers
     }
 
-    /// The sequences of step n from 1: entries (n - 1) B ..< n B of the endless concatenation of epochs.
+    /// The sequences of step n from 1 (T7).
     public func batch(step: Int, configuration: ModelConfiguration) -> [TrainingSequence] {
-        let first = (step - 1) * configuration.batch
-        var epoch = -1
-        var order: [Int] = []
-        return (first..<first + configuration.batch).map { entry in
-            if entry / sequences.count != epoch {
-                epoch = entry / sequences.count
-                order = Self.permutation(
-                    of: sequences.count,
-                    stream: RandomStream(
-                        seed: configuration.seed, stream: RandomStreams.dataOrder,
-                        step: UInt32(truncatingIfNeeded: epoch)))
-            }
-            return sequences[order[entry % sequences.count]]
-        }
-    }
-
-    /// Fisher and Yates: for i = n - 1 ... 1 entry i is exchanged with entry j = floor(w (i + 1) / 2^32), w the draw n - 1 - i (T7).
-    public static func permutation(of n: Int, stream: RandomStream) -> [Int] {
-        var order = Array(0..<n)
-        for i in stride(from: n - 1, through: 1, by: -1) {
-            let j = Int((UInt64(stream.word(UInt64(n - 1 - i))) * UInt64(i + 1)) >> 32)
-            order.swapAt(i, j)
-        }
-        return order
+        order.sequences(step: step, batch: configuration.batch, seed: configuration.seed).map { sequences[$0] }
     }
 }
 

@@ -194,7 +194,7 @@ struct DistillTrain: AsyncParsableCommand {
         let total = steps ?? c.totalSteps
         let run = try EngineRun(c, engine.context(), fingerprints: fingerprint, diagnostics: false)
         let digest = soft.digest
-        let folder = try checkpoint.map { try CheckpointFolder($0, run: run, data: digest) }
+        let folder = checkpoint.map { CheckpointFolder($0, run: run, data: digest) }
         let before = try folder?.begin(resuming: resume) ?? 0
         guard before < total else {
             throw CommandError(
@@ -246,74 +246,5 @@ extension DistillTrain {
         if corpus.digest == plan.data { return corpus }
         guard data == nil else { throw CommandError("the targets were sampled from another text than \(path)") }
         return nil
-    }
-}
-
-/// A folder of a run's checkpoints.
-struct CheckpointFolder {
-    let path: String
-    private let run: EngineRun
-    private let data: String
-
-    /// Makes the folder if it is not there.
-    init(_ path: String, run: EngineRun, data: String) throws {
-        (self.path, self.run, self.data) = (path, run, data)
-        try Files.createFolder(path)
-    }
-
-    /// The last checkpoint of a folder, or the file itself.
-    static func latest(_ path: String) throws -> String {
-        guard try Files.status(of: path).kind == .folder else { return path }
-        guard let last = try Checkpoint.steps(path).last else { throw CommandError("\(path) has no checkpoint in it") }
-        return Checkpoint.path(path, step: last)
-    }
-
-    /// The steps that were taken before.
-    func begin(resuming: Bool) throws -> Int {
-        let steps = try Checkpoint.steps(path)
-        guard resuming else {
-            guard steps.isEmpty else {
-                throw CommandError(
-                    "\(path) has checkpoints already: --resume goes on from them, another folder begins anew")
-            }
-            return 0
-        }
-        guard let last = steps.last else { throw CommandError("\(path) has no checkpoint to resume from") }
-        do {
-            return try run.resume(Checkpoint.path(path, step: last), data: data, group: RunGroup(world: nil))
-        } catch let error as GoldenIOError where steps.count > 1 {
-            throw CommandError(
-                "\(error)\nThe one before it is of step \(steps[steps.count - 2]): move the damaged file away to go on from there."
-            )
-        }
-    }
-
-    func save(_ step: Int) throws { try run.save(path, step: step, data: data, group: RunGroup(world: nil)) }
-}
-
-extension TrainingCorpus {
-    /// What names the data: SHA-256 of every number in it.
-    var digest: String {
-        let contents = contents
-        var fingerprint = Fingerprint()
-        contents.withUnsafeBytes { fingerprint.append("data", .int32, [contents.count], canonical: $0) }
-        return fingerprint.hexadecimal
-    }
-}
-
-extension TrainingRun {
-    /// The mean loss over the first 64 held-out sequences by the text's own tokens, a batch at a time; nil if there are none.
-    func heldOutLoss(_ corpus: TrainingCorpus) throws -> Float? {
-        let sequences = Array(corpus.heldOut.prefix(64))
-        guard !sequences.isEmpty else { return nil }
-        var sum = 0.0
-        for first in stride(from: 0, to: sequences.count, by: sequenceCapacity) {
-            let part = Array(sequences[first..<min(first + sequenceCapacity, sequences.count)])
-            let batch = TrainingBatch(part)
-            sum +=
-                Double(try loss(distillationK > 0 ? batch.hardTargetsAsSoft(k: distillationK) : batch))
-                * Double(part.count)
-        }
-        return Float(sum / Double(sequences.count))
     }
 }

@@ -17,8 +17,9 @@ struct Localise: AsyncParsableCommand {
             execution order to the first tensor that differs though all before it agree; the reference recomputes the differing elements from \
             the agreed inputs and says which of the two is right.
 
-            With one trace, every tensor is recomputed in places from the trace's own tensors before it, so that each operation that is wrong by itself is found, not \
-            only the first.
+            With one trace, --samples elements of every tensor are recomputed from the trace's own tensors before it, so that operations that are wrong by \
+            themselves are found, not only the first. What lies between the samples is not looked at: a tensor with few wrong elements may pass, and what is made \
+            of it does too. Two traces are compared whole.
 
             Two logs of `train --log` are compared line by line: the first step whose fingerprint differs is the one to trace.
 

@@ -19,13 +19,7 @@ enum NetworkTable {
         let codecs = Compression.allCases.map { ($0, codec($0)) }
         for ranks in sizes {
             for (compression, codec) in codecs {
-                let bytes = c.parameters.reduce(0) { sum, parameter in
-                    switch compression {
-                    case .none: sum + 4 * parameter.count
-                    case .bf16: sum + 2 * parameter.count
-                    case .squinch: sum + 6 * ((parameter.count + 7) / 8)
-                    }
-                }
+                let bytes = c.parameters.reduce(0) { $0 + compression.bytes($1.count) }
                 let estimate = network.estimate(
                     NetworkModel.Work(
                         elements: elements, bytes: bytes, tokens: tokens, passes: seconds.passes,

@@ -38,7 +38,9 @@ struct StudyCommand: AsyncParsableCommand {
     @Option(name: .long, help: "The seed of the first run; the others follow.")
     var seed: Seed = Seed(1)
 
-    @Option(name: .long, help: "The width of the models, a multiple of 16.")
+    @Option(
+        name: .long,
+        help: "The width of the models, a multiple of 16; visibility has a size of its own, precision no model.")
     var width = 64
 
     @Option(

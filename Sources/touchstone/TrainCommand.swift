@@ -210,7 +210,10 @@ struct Train: AsyncParsableCommand {
                     diagnostics: diagnostics, world: group.world) : nil
         }
         let run: any TrainingRun = engineRun ?? ReferenceRun(c, arithmetic)
-        let before = try prepareCheckpoints(engineRun, data, group)
+        let folder = checkpoint.flatMap { path in
+            engineRun.map { CheckpointFolder(path, run: $0, data: data, group: group) }
+        }
+        let before = try folder?.begin(resuming: resume) ?? 0
         guard before < total else {
             throw CommandError(
                 "the checkpoint is of step \(before) already; --steps is the total, expected more than that")
@@ -268,7 +271,7 @@ struct Train: AsyncParsableCommand {
             let tokens = Double((step - before) * c.batch * c.sequenceLength) / (monotonicSeconds() - start)
             bar.update(UInt64(step), note: "loss \(decimals(summary.loss))  \(compact(tokens, "tokens"))/s")
             if let checkpointEvery, step % checkpointEvery == 0, step < total {
-                try save(engineRun, step, data, group)
+                try folder?.save(step)
             }
         }
         bar.finish()
@@ -278,7 +281,7 @@ struct Train: AsyncParsableCommand {
             try writer?.finish()
         }
         guard let first, let last else { throw Interrupted() }
-        try save(engineRun, taken, data, group)
+        try folder?.save(taken)
 
         try group.onMain {
             var facts: [(String, String)] = []
@@ -402,41 +405,6 @@ struct Train: AsyncParsableCommand {
         try writer.write(made)
         try writer.finish()
         return summary
-    }
-
-    /// Makes or looks into the folder of checkpoints; the steps that were taken before.
-    private func prepareCheckpoints(_ run: EngineRun?, _ data: String, _ group: RunGroup) throws -> Int {
-        guard let checkpoint, let run else { return 0 }
-        var path: String?
-        var before: String?
-        try group.onMain {
-            try Files.createFolder(checkpoint)
-            let steps = try Checkpoint.steps(checkpoint)
-            guard resume else {
-                guard steps.isEmpty else {
-                    throw CommandError(
-                        "\(checkpoint) has checkpoints already: --resume goes on from them, another folder begins anew")
-                }
-                return
-            }
-            guard let last = steps.last else {
-                throw CommandError("\(checkpoint) has no checkpoint to resume from")
-            }
-            path = Checkpoint.path(checkpoint, step: last)
-            before = steps.dropLast().last.map {
-                "\nThe one before it is of step \($0): move the damaged file away to go on from there."
-            }
-        }
-        do {
-            return resume ? try run.resume(path, data: data, group: group) : 0
-        } catch let error as GoldenIOError {
-            throw CommandError("\(error)\(before ?? "")")
-        }
-    }
-
-    private func save(_ run: EngineRun?, _ step: Int, _ data: String, _ group: RunGroup) throws {
-        guard let checkpoint, let run else { return }
-        try run.save(checkpoint, step: step, data: data, group: group)
     }
 
     private func entry(_ step: Int, _ summary: StepSummary, _ fingerprint: String?) -> JSONValue {

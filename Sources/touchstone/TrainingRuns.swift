@@ -9,6 +9,7 @@ import Kernels
 import MPIRanks
 import ModelSpec
 import Reference
+import TrainingData
 
 /// What every step reports.
 struct StepSummary {
@@ -47,12 +48,7 @@ extension ModelConfiguration {
     var impliedTraffic: Traffic {
         var traffic = Traffic()
         for parameter in parameters {
-            let bytes =
-                switch compression {
-                case .none: 4 * parameter.count
-                case .bf16: 2 * parameter.count
-                case .squinch: 6 * ((parameter.count + 7) / 8)
-                }
+            let bytes = compression.bytes(parameter.count)
             traffic.scattered += (ranks - 1) * bytes
             traffic.gathered += (ranks - 1) * bytes
             traffic.elements += 2 * (ranks - 1) * parameter.count
@@ -301,5 +297,32 @@ extension StepTensor {
         case .fp32: self.init(Array(tensor.bytes.bindMemory(to: Float.self)), tensor.shape)
         case .int8: self.init(Array(tensor.bytes.bindMemory(to: Int8.self)), tensor.shape)
         }
+    }
+}
+
+extension TrainingCorpus {
+    /// What names the data: SHA-256 of every number in it.
+    var digest: String {
+        let contents = contents
+        var fingerprint = Fingerprint()
+        contents.withUnsafeBytes { fingerprint.append("data", .int32, [contents.count], canonical: $0) }
+        return fingerprint.hexadecimal
+    }
+}
+
+extension TrainingRun {
+    /// The mean loss over the first 64 held-out sequences by the text's own tokens, a batch at a time; nil if there are none.
+    func heldOutLoss(_ corpus: TrainingCorpus) throws -> Float? {
+        let sequences = Array(corpus.heldOut.prefix(64))
+        guard !sequences.isEmpty else { return nil }
+        var sum = 0.0
+        for first in stride(from: 0, to: sequences.count, by: sequenceCapacity) {
+            let part = Array(sequences[first..<min(first + sequenceCapacity, sequences.count)])
+            let batch = TrainingBatch(part)
+            sum +=
+                Double(try loss(distillationK > 0 ? batch.hardTargetsAsSoft(k: distillationK) : batch))
+                * Double(part.count)
+        }
+        return Float(sum / Double(sequences.count))
     }
 }

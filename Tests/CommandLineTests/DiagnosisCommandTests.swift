@@ -69,7 +69,7 @@ struct DiagnosisCommandTests {
         let both = try await Program.run(["diagnose", "--exec", oracle, "--probe-order", "9"])
         #expect(both.exitCode == 0, "\(both.errors)")
         #expect(both.output.hasPrefix("chain-ieee, 9 terms: 8 additions deep"), "\(both.output)")
-        #expect(both.output.contains("the order is that of as specified (paired-ftz)"), "\(both.output)")
+        #expect(both.output.contains("the order is as specified (paired-ftz)"), "\(both.output)")
         let json = try await Program.run([
             "diagnose", "--exec", oracle, "--probe-order", "5", "--probe-recipe", "paired-ftz", "--format", "json",
         ])

@@ -81,6 +81,37 @@ final class SoftTargetsTests {
         }
     }
 
+    @Test("the k most likely tokens and their shares follow from the reference's probabilities")
+    func mostLikely() throws {
+        plan.method = .topK
+        _ = try sample(plan, "targets")
+        for (index, sequence) in corpus.sequences.prefix(3).enumerated() {
+            var logits: [Float] = []
+            _ = try teacher.loss(TrainingBatch([sequence])) { name, tensor in
+                if name == "logits" { logits = Array(tensor.bytes.bindMemory(to: Float.self)) }
+            }
+            let got = try stored("targets", index, chunk: 4)
+            for (row, target) in sequence.targets.enumerated() where target >= 0 {
+                // Z1, K1, K2 by the reference: p = exp(fl(s - Z)).
+                let s = Array(logits[row * 256..<(row + 1) * 256])
+                let forward = try CrossEntropy.forward(logits: s, targets: [-1], rows: 1, vocabulary: 256)
+                let p = s.map { CorrectlyRounded.exp(SoftFloat32.subtract($0, forward.z[0])) }
+                var left = Set(0..<256)
+                var expected: [Int] = []
+                for _ in 0..<4 {
+                    let next = left.min { (p[$1], $0) < (p[$0], $1) }!
+                    left.remove(next)
+                    expected.append(next)
+                }
+                let sum = expected.reduce(Float(0)) { SoftFloat32.add($0, p[$1]) }
+                for (slot, id) in expected.enumerated() {
+                    #expect(got.ids[row * 4 + slot] == UInt32(id))
+                    #expect(got.weights[row * 4 + slot].bitPattern == SoftFloat32.divide(p[id], sum).bitPattern)
+                }
+            }
+        }
+    }
+
     @Test("how the text is cut into files, and where a run stopped, change no target")
     func chunks() throws {
         let first = try sample(plan, "first")

@@ -24,7 +24,9 @@ struct StudyTests {
         #expect(!result.finding.isEmpty && !result.finding.contains("nan"))
         let html = result.html(command: "touchstone study \(name)")
         #expect(
-            html.contains("<svg") && html.contains("touchstone study \(name)") && !html.lowercased().contains("nan\""))
+            html.contains("<svg") && html.contains("touchstone study \(name)") && !html.contains(">nan")
+                && !html.contains("nan<"))
+        #expect(!result.csv.joined().contains { $0.contains("nan") })
         let width = result.csv[0].count
         #expect(result.csv.count > 3 && result.csv.allSatisfy { $0.count == width })
         // Times are measured.

@@ -179,9 +179,28 @@ struct CorpusTests {
         var counts: [[Int]: Int] = [:]
         for step in 0..<2400 {
             counts[
-                TrainingCorpus.permutation(of: 4, stream: RandomStream(seed: 1, stream: 1, step: UInt32(step))),
+                DataOrder.permutation(of: 4, stream: RandomStream(seed: 1, stream: 1, step: UInt32(step))),
                 default: 0] += 1
         }
         #expect(counts.count == 24 && counts.values.allSatisfy { (60...145).contains($0) }, "\(counts.values.sorted())")
+    }
+
+    @Test(
+        "steps take the endless concatenation of epochs, in whatever order they are asked for, batches across epochs too"
+    )
+    func batchesAcrossEpochs() {
+        let order = DataOrder(count: 7)
+        var entries: [Int] = []
+        for epoch in 0..<9 {
+            entries += DataOrder.permutation(
+                of: 7, stream: RandomStream(seed: 5, stream: RandomStreams.dataOrder, step: UInt32(epoch)))
+        }
+        for batch in [1, 3, 7, 16] {
+            for step in [1, 2, 3, 1] where step * batch <= entries.count {
+                let expected = Array(entries[(step - 1) * batch..<step * batch])
+                #expect(order.sequences(step: step, batch: batch, seed: 5) == expected)
+            }
+        }
+        #expect(order.sequences(step: 1, batch: 7, seed: 6) != Array(entries[..<7]))
     }
 }

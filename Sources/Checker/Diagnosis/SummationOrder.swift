@@ -342,7 +342,9 @@ public struct SummationOrder: Sendable, Hashable {
         }
         var lines: [String] = []
         if group.known.isEmpty { lines.append("no known order") }
-        if let name = group.known.first { lines.append("the order is that of \(name)") }
+        if let name = group.known.first {
+            lines.append("the order is \(name.hasPrefix("as ") ? name : "that of \(name)")")
+        }
         if group.known.count > 1 {
             lines.append("the same at so many terms: \(group.known.dropFirst().joined(separator: ", "))")
         }
