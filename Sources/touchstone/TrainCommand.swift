@@ -91,8 +91,9 @@ struct Train: AsyncParsableCommand {
 
     @Option(
         name: .long,
-        help: ArgumentHelp("For --bandwidth: microseconds before a message begins to flow.", valueName: "µs"))
-    var latency: Double = 10
+        help: ArgumentHelp(
+            "For --bandwidth: microseconds before a message begins to flow; 10 by default.", valueName: "µs"))
+    var latency: Double?
 
     @Option(name: .long, help: "none, bf16 or squinch, in place of the configuration's.")
     var compression: Compression?
@@ -175,7 +176,10 @@ struct Train: AsyncParsableCommand {
         if let bandwidth, NetworkModel.bandwidth(bandwidth) == nil {
             throw ValidationError("--bandwidth takes a number above 0, of Gbit/s, or with a unit, as 25Gbit or 12.5GB.")
         }
-        if !(latency >= 0 && latency.isFinite) { throw ValidationError("--latency takes microseconds, 0 or more.") }
+        if let latency {
+            if !(latency >= 0 && latency.isFinite) { throw ValidationError("--latency takes microseconds, 0 or more.") }
+            if bandwidth == nil { throw ValidationError("--latency goes with --bandwidth.") }
+        }
         if bandwidth != nil && backend == .reference {
             throw ValidationError("--bandwidth goes by the engine's times: leave out --backend reference.")
         }
@@ -313,7 +317,7 @@ struct Train: AsyncParsableCommand {
             ]
             if let engineRun, let bandwidth = bandwidth.flatMap(NetworkModel.bandwidth) {
                 let lines = NetworkTable.lines(
-                    NetworkModel(bandwidth: bandwidth, latency: latency * 1e-6), c,
+                    NetworkModel(bandwidth: bandwidth, latency: (latency ?? 10) * 1e-6), c,
                     seconds: spent.divided(by: max(1, taken - before - 1)), codec: engineRun.codec)
                 for line in lines { print(line) }
                 sections.append(TrainingPage.Section(title: "On a cluster", text: lines.joined(separator: "\n")))

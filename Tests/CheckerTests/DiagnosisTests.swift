@@ -16,6 +16,31 @@ struct DiagnosisTests {
         }
     }
 
+    @Test("fp16: every number is itself, midpoints go to the even neighbour, what is beside them to the nearer one")
+    func binary16() {
+        /// The value of finite bits of binary16, by their definition.
+        func value(_ bits: Int) -> Float {
+            let (exponent, fraction) = (bits >> 10, Float(bits & 1023))
+            return exponent == 0
+                ? fraction * 0x1p-24
+                : (1024 + fraction) * Float(sign: .plus, exponent: exponent - 25, significand: 1)
+        }
+        for bits in 0..<0x7C00 {
+            let x = value(bits)
+            // The step after the largest leads to 2^16, which stands for infinity.
+            let next = bits == 0x7BFF ? 65536 : value(bits + 1)
+            let above = bits == 0x7BFF ? Float.infinity : next
+            let middle = (x + next) / 2
+            #expect(x.roundedToBinary16.bitPattern == x.bitPattern)
+            #expect((-x).roundedToBinary16.bitPattern == (-x).bitPattern)
+            #expect(middle.roundedToBinary16 == (bits & 1 == 0 ? x : above))
+            #expect(middle.nextDown.roundedToBinary16 == x && middle.nextUp.roundedToBinary16 == above)
+            #expect((-middle.nextUp).roundedToBinary16 == -above)
+        }
+        #expect(Float.infinity.roundedToBinary16 == .infinity && Float.nan.roundedToBinary16.isNaN)
+        #expect((-Float.greatestFiniteMagnitude).roundedToBinary16 == -.infinity)
+    }
+
     @Test(
         "a single deviation is named from its bits",
         arguments: [

@@ -230,7 +230,18 @@ struct SumVariant: Sendable, Hashable {
 
     static func bf16(_ x: Float) -> Float { SoftFloat32.convert(bfloat16Bits: SoftFloat32.roundToBFloat16(x)) }
 
-    static func fp16(_ x: Float) -> Float { Float(Float16(x)) }
+    static func fp16(_ x: Float) -> Float { x.roundedToBinary16 }
+}
+
+extension Float {
+    /// The nearest binary16 number, ties to even; from 65520 on an infinity, NaN as it is. By bits: not every system has the type.
+    package var roundedToBinary16: Float {
+        if isNaN { return self }
+        // Below the least normal number, 2^-14, the spacing is 2^-24; the products are exact.
+        if magnitude < 0x1p-14 { return (self * 0x1p24).rounded(.toNearestOrEven) * 0x1p-24 }
+        if magnitude >= 65520 { return self < 0 ? -.infinity : .infinity }
+        return Float(bitPattern: (bitPattern &+ 0xFFF &+ (bitPattern >> 13 & 1)) & ~0x1FFF)
+    }
 }
 
 extension Double {
