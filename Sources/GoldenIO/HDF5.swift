@@ -46,6 +46,15 @@ enum HDF5 {
         return lines
     }
 
+    /// `errno` of the call of the system that failed first, where the stack tells one.
+    static func systemCode(_ stack: [String]) -> Int32? {
+        for line in stack.reversed() {
+            guard let place = line.range(of: "errno = ") else { continue }
+            if let code = Int32(line[place.upperBound...].prefix { $0.isNumber }), code != 0 { return code }
+        }
+        return nil
+    }
+
     private static func message(_ identifier: hid_t) -> String {
         withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { text in
             guard H5Eget_msg(identifier, nil, text.baseAddress, text.count) > 0, let start = text.baseAddress else {
@@ -96,10 +105,19 @@ struct Place {
         GoldenIOError(kind, file: file, caseName: caseName, dataset: dataset, message, stack: stack)
     }
 
-    func error(_ error: FileError) -> GoldenIOError { self.error(.fileSystem, error.description) }
+    func error(_ error: FileError) -> GoldenIOError {
+        self.error(.fileSystem, "cannot \(error.operation): \(error.reason)")
+    }
 
-    /// The library's failure, with its stack. To be called right after the failed call.
-    func libraryError(_ message: String) -> GoldenIOError { error(failure, message, stack: HDF5.errorStack()) }
+    /// The library's failure, with its stack; while writing, where a call of the system failed, that alone in one line: no space left, a file too
+    /// large. To be called right after the failed call.
+    func libraryError(_ message: String) -> GoldenIOError {
+        let stack = HDF5.errorStack()
+        guard failure == .writeFailed, let code = HDF5.systemCode(stack) else {
+            return error(failure, message, stack: stack)
+        }
+        return error(FileError("write", file, code: code))
+    }
 
     /// Owns an identifier that a call has just returned.
     func own(_ identifier: hid_t, _ message: @autoclosure () -> String) throws(GoldenIOError) -> Handle {

@@ -8,7 +8,7 @@ import MPIRanks
 import ModelSpec
 import Platform
 
-struct Doctor: AsyncParsableCommand {
+struct Doctor: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Say what this machine offers and whether the arithmetic works here.",
         discussion: """
@@ -19,7 +19,7 @@ struct Doctor: AsyncParsableCommand {
     @Flag(name: .long, help: "Print JSON.")
     var json = false
 
-    func run() async throws {
+    func run() throws {
         let checks = KnownAnswers.run()
         let facts: [(String, String)] = [
             ("touchstone", "\(Specification.softwareVersion), specification \(Specification.version)"),

@@ -49,7 +49,7 @@ final class ThreadCommunicator: Communicator {
         let office = PostOffice(ranks)
         let results = Results<Value>(ranks)
         let threads = (0..<ranks).map { rank in
-            PlatformThread {
+            try! PlatformThread {
                 let communicator = ThreadCommunicator(rank: rank, office)
                 do { results.set(rank, .success(try body(communicator))) } catch {
                     results.set(rank, .failure(error))
