@@ -346,6 +346,8 @@ public enum Files {
 public final class FileAppender: Sendable {
     public let path: String
     private let descriptor: Int32
+    /// Bytes that are in it; appended to by one thread at a time.
+    private let size = Mutex(0)
 
     /// Begins anew: what stood at `path` goes.
     public init(_ path: String) throws(FileError) {
@@ -357,7 +359,21 @@ public final class FileAppender: Sendable {
 
     deinit { close(descriptor) }
 
-    public func append(_ bytes: [UInt8]) throws(FileError) { try Files.store(bytes, in: descriptor, of: path) }
+    /// Adds all of `bytes`, or none where the disk is full.
+    public func append(_ bytes: [UInt8]) throws(FileError) {
+        let result: Result<Void, FileError> = size.withLock { size in
+            do throws(FileError) {
+                try Files.store(bytes, in: descriptor, of: path)
+                size += bytes.count
+                return .success(())
+            } catch {
+                // No device: one cannot be cut off.
+                _ = ftruncate(descriptor, off_t(size))
+                return .failure(error)
+            }
+        }
+        try result.get()
+    }
 }
 
 /// What names a process among all that were and are, where this machine can tell: part of the names of temporary files.

@@ -214,6 +214,7 @@ struct Train: ParsableCommand {
                     c, try engine.context(processes: group.world?.localCount ?? 1), fingerprints: fingerprint,
                     diagnostics: diagnostics, world: group.world) : nil
         }
+        if backend == .reference { engine.applyToReference() }
         let run: any TrainingRun = engineRun ?? ReferenceRun(c, arithmetic)
         let folder = checkpoint.flatMap { path in
             engineRun.map { CheckpointFolder(path, run: $0, data: data, group: group) }
@@ -254,13 +255,18 @@ struct Train: ParsableCommand {
             if try group.mustEnd(failure: failure) { break }
             let summary: StepSummary
             let batch = corpus.trainingBatch(step: step, configuration: c)
+            // A step of the reference may take minutes.
+            let progress = WorkProgress { part, fraction in
+                bar.update(UInt64(step - 1), note: "step \(step): pass \(part), \(Int(fraction * 100)) %")
+            }
             do {
-                summary =
+                summary = try WorkProgress.$current.withValue(backend == .reference ? progress : nil) {
                     if let trace, step == traced {
                         try writeTrace(trace, run, c, batch, step)
                     } else {
                         try run.step(step, batch)
                     }
+                }
             } catch is Interrupted {
                 // The step is given up; the state is that of the one before.
                 break
