@@ -249,8 +249,9 @@ struct Train: ParsableCommand {
         var (traffic, spent) = (Traffic(), StepSeconds())
         // What went wrong on this process alone: all hear of it before the next step.
         var failure: (any Error)?
-        // From here to the checkpoint a signal ends the run by the checkpoint.
-        if folder != nil { Interruption.hold() }
+        // From here to the checkpoint a signal ends the run by the checkpoint, and ranks end together.
+        let isHeld = folder != nil || mpi
+        if isHeld { Interruption.hold() }
         for step in before + 1...total {
             if try group.mustEnd(failure: failure) { break }
             let summary: StepSummary
@@ -300,7 +301,7 @@ struct Train: ParsableCommand {
         }
         guard let first, let last else { throw Interrupted() }
         try folder?.save(taken)
-        if folder != nil { Interruption.release() }
+        if isHeld { Interruption.release() }
 
         try group.onMain {
             var facts: [(String, String)] = []
