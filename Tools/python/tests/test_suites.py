@@ -18,7 +18,7 @@ FAR = {
     "round15-ranks-1-n-61": "a peak next to a scale's threshold: its block has the neighbouring scale",
     "floor16-cancelling-ranks-5": "sums of ranks cancel, so another order of the ranks gives other codes",
     "round15-cancelling-ranks-5": "sums of ranks cancel, so another order of the ranks gives other codes",
-    "dynamic-kappa-zero": "a limit of 0 lets no gradient through; torch.clamp passes those of values equal to the limit",
+    "dynamic-kappa-zero": "a limit of 0 lets no gradient through (C3), the adapter passes inward ones",
     "rope-far": "positions to 2^29: fp32 angles are off by radians",
     "rope-far-frequencies": "far positions: fp32 angles are off by radians",
     "forward-subnormal-queries-paired-ftz": "the recipe flushes subnormal queries, PyTorch on a CPU does not",
