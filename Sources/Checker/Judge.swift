@@ -37,10 +37,10 @@ public struct JudgingOptions: Sendable {
 public enum Judge {
     /// Adds the verdicts on every case of `golden` to a report. Both files are read in parts: memory does not grow with their tensors, but for
     /// ``/GoldenIO/StoredTensor``'s filtered chunks. A case that the candidate lacks, or has no output of, is skipped unless
-    /// ``JudgingOptions/requiresAll``.
+    /// ``JudgingOptions/requiresAll``. Outputs that have too few draws for their policy are not judged: ``Report/undrawn``.
     ///
     /// - Parameter onAnswer: Called with each case that was answered, whole in memory; nil: none is read whole.
-    /// - Throws: `GoldenIOError` if either file cannot be read; ``JudgingError/tooFewDraws(caseName:output:draws:needed:)``; `Interrupted`.
+    /// - Throws: `GoldenIOError` if either file cannot be read; `Interrupted`.
     public static func judge(
         _ candidate: GoldenFile, against golden: GoldenFile, options: JudgingOptions, into report: inout Report,
         onAnswer: ((Observation) -> Void)? = nil
@@ -59,7 +59,8 @@ public enum Judge {
             }
             let found = try judge(
                 answer, against: right, suite: suite, file: golden.path, options: options,
-                wantsPictures: report.needsPictures(options))
+                wantsPictures: report.needsPictures(options)
+            ) { report.append(undrawn: $0) }
             report.append(found)
             if let onAnswer, answer != nil {
                 let given = try candidate.readCase(name, groups: [.outputs, .intermediates])
@@ -117,9 +118,10 @@ public enum Judge {
             applied: options.policy(for: right.op, named.name), nanRule: options.nanRule, answer: answer)
     }
 
+    /// - Parameter onTooFewDraws: Called with each output that has too few draws to judge, which the report then lacks.
     static func judge(
         _ answer: CaseView?, against right: CaseView, suite: String, file: String, options: JudgingOptions,
-        wantsPictures: Bool
+        wantsPictures: Bool, onTooFewDraws: (UndrawnOutput) throws -> Void = { throw $0.error }
     ) throws -> CaseReport {
         let complaint = try answer.flatMap { try inputComplaint($0, right) }
         var outputs: [OutputReport] = []
@@ -129,7 +131,12 @@ public enum Judge {
             if let complaint {
                 outputs.append(comparison.unjudged(.malformed, complaint))
             } else {
-                outputs.append(try comparison.report(answer?[.outputs, named.name]))
+                do { outputs.append(try comparison.report(answer?[.outputs, named.name])) } catch let error
+                    as JudgingError
+                {
+                    guard case .tooFewDraws = error else { throw error }
+                    try onTooFewDraws(UndrawnOutput(op: right.op, output: named.name, error: error))
+                }
             }
         }
         var report = CaseReport(

@@ -19,7 +19,9 @@ struct Fuzz: AsyncParsableCommand {
             see nothing, thresholds of codes), lets the reference and the target answer them, and compares. The engine must have every bit; others are \
             judged by each operation's standard policy, as by `validate`.
 
-            The first failing case of each operation is made as small as it goes and still fails: sizes, recipe, elements. It is written to \
+            Failing cases fall into classes: the operation, what the case aims at, the output, and the kind of difference (NaN for a number, zero, \
+            another value, ...). The first of each class is made as small as it goes and still fails in that way: sizes, recipe, elements. The \
+            report says how many cases fell into each class. The smallest forms are written to \
             --output as a golden file, which `dump`, `check --goldens` and `validate --goldens` read, and shown in bits and decimal.
 
             A case depends on --seed and its number alone: not on threads, time, or the operations that are selected. --only N makes case N again.
@@ -256,7 +258,7 @@ struct Fuzz: AsyncParsableCommand {
                 run.failures.append(
                     FuzzFailure(
                         number: failure.number, caseClass: failure.caseClass, minimal: minimal, fault: fault,
-                        attempts: failure.attempts))
+                        difference: failure.difference, attempts: failure.attempts, cases: failure.cases))
             }
         }
         return run

@@ -120,6 +120,7 @@ struct SubjectOptions: ParsableArguments {
         } else if library != nil {
             try await judgeLibrary(options, label: label, quiet: quiet, into: &result, onAnswer)
         }
+        try result.noteUndrawn()
         guard !result.cases.isEmpty || !result.skipped.isEmpty else {
             throw JudgingError.nothingToJudge(
                 cases.isEmpty

@@ -66,7 +66,8 @@ struct Validate: AsyncParsableCommand {
               ulp:N         at most N representable values apart
               bound         what another order of summation may give: inside the bound, no bias, no excess of variance
               distribution  for samplers with random numbers of their own: a test of fit that refuses a right one once in a million \
-            outputs, and one that is 0.1 away in 999 of 1000; too few draws for that are an error
+            outputs, and one that is 0.1 away in 999 of 1000; cases with too few draws for that are not judged, and an error if no other case \
+            of the output has enough
 
             Without --policy each operation has a standard policy; --list-policies shows them. A tolerance that zeros or NaNs would pass is \
             refused as vacuous.

@@ -113,7 +113,7 @@ public struct FuzzReport: Sendable {
     private func details(_ failure: FuzzFailure, heading: String) -> [String] {
         let minimal = failure.minimal
         var lines = [
-            "\(heading)  \(minimal.op): case \(failure.number), which aims at \(failure.caseClass.rawValue)",
+            "\(heading)  \(minimal.op): case \(failure.number), which aims at \(failure.caseClass.rawValue); \(failure.cases == 1 ? "the only case" : "the first of \(failure.cases) cases") with \(Self.text(failure.difference))",
             "  \(failure.fault.summary)",
         ]
         if let printed = failure.fault.failure?.printed, !printed.isEmpty { lines += ["  it printed:", printed] }
@@ -136,6 +136,12 @@ public struct FuzzReport: Sendable {
         return lines
     }
 
+    /// "another value in outputs/d".
+    private static func text(_ difference: FuzzDifference) -> String {
+        difference.output.isEmpty
+            ? "no answer" : "\(difference.kind.rawValue) in outputs/\(difference.output)"
+    }
+
     /// Name, type, shape, and up to 16 elements in bits and decimal.
     private static func text(_ name: String, _ tensor: Tensor) -> String {
         let shown = (0..<min(16, tensor.count)).map { "\(tensor.bitsText(at: $0)) = \(tensor.valueText(at: $0))" }
@@ -156,6 +162,9 @@ public struct FuzzReport: Sendable {
                     var object: [String: JSONValue] = [
                         "operation": .string(failure.minimal.op), "case": .integer(Int64(failure.number)),
                         "class": .string(failure.caseClass.rawValue), "summary": .string(failure.fault.summary),
+                        "output": .string(failure.difference.output),
+                        "difference": .string(failure.difference.kind.rawValue),
+                        "cases": .integer(Int64(failure.cases)),
                         "attempts": .integer(Int64(failure.attempts)), "recipe": .object(failure.minimal.recipe),
                         "inputs": Self.json(failure.minimal.inputs), "expected": Self.json(failure.minimal.outputs),
                         "got": Self.json(failure.fault.outputs), "name": .string(failure.minimal.name),
