@@ -79,7 +79,8 @@ struct StudyCommand: AsyncParsableCommand {
             let bar = ProgressBar(study.name, total: 10_000, unit: "steps", quiet: quiet)
             let start = monotonicSeconds()
             let result = try study.result(
-                options, context: context, corpus: {
+                options, context: context,
+                corpus: {
                     try TrainingCorpus(reading: path, sequenceLength: $0, quiet: quiet)
                 }
             ) { done, what in

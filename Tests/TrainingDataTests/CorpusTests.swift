@@ -174,7 +174,9 @@ struct CorpusTests {
         func epoch(_ number: Int, seed: UInt64) throws -> [TrainingSequence] {
             c.seed = seed
             var list: [TrainingSequence] = []
-            for step in 1...((number + 1) * count + 2) / 3 + 1 { list += try corpus.batch(step: step, configuration: c) }
+            for step in 1...((number + 1) * count + 2) / 3 + 1 {
+                list += try corpus.batch(step: step, configuration: c)
+            }
             return Array(list[number * count..<(number + 1) * count])
         }
         let all = Set(try corpus.sequences.read(0..<count))
