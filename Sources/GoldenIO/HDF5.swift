@@ -46,6 +46,12 @@ enum HDF5 {
         return lines
     }
 
+    /// Whether an entry of the stack says that something has a version, or a kind, that the library does not know.
+    static func saysVersion(_ line: String) -> Bool {
+        line.contains("Wrong version number") || line.contains("bad version number")
+            || line.contains("unknown") && line.contains("version")
+    }
+
     private static func message(_ identifier: hid_t) -> String {
         withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { text in
             guard H5Eget_msg(identifier, nil, text.baseAddress, text.count) > 0, let start = text.baseAddress else {
@@ -99,7 +105,16 @@ struct Place {
     func error(_ error: FileError) -> GoldenIOError { self.error(.fileSystem, error.description) }
 
     /// The library's failure, with its stack. To be called right after the failed call.
-    func libraryError(_ message: String) -> GoldenIOError { error(failure, message, stack: HDF5.errorStack()) }
+    func libraryError(_ message: String) -> GoldenIOError {
+        let stack = HDF5.errorStack()
+        guard failure == .damaged, let line = stack.first(where: HDF5.saysVersion) else {
+            return error(failure, message, stack: stack)
+        }
+        return error(
+            .newer,
+            "is of a newer format than HDF5 \(GoldenFile.libraryVersion) reads, or damaged where it says which: \(line)"
+        )
+    }
 
     /// Owns an identifier that a call has just returned.
     func own(_ identifier: hid_t, _ message: @autoclosure () -> String) throws(GoldenIOError) -> Handle {

@@ -27,9 +27,11 @@ struct DataCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
-        let corpus = try TrainingCorpus(path: path, sequenceLength: sequenceLength)
+        let corpus = try TrainingCorpus(reading: path, sequenceLength: sequenceLength)
         print(corpus.report)
-        for (number, sequence) in corpus.sequences.prefix(show).enumerated() {
+        var number = 0
+        try corpus.sequences.forEach(in: 0..<min(show, corpus.sequences.count)) { sequence in
+            defer { number += 1 }
             print("\nsequence \(number)\n  index  token  text  position  target  seen by")
             for index in sequence.tokens.indices {
                 let columns = [

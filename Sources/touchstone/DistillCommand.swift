@@ -90,13 +90,14 @@ struct DistillSample: AsyncParsableCommand {
         let context = engine.context()
         let teacher = Trainer(c, context)
         state.restoreWeights(teacher)
-        let corpus = try TrainingCorpus(path: try data ?? DefaultCorpus.path(), sequenceLength: c.sequenceLength)
+        let corpus = try TrainingCorpus(
+            reading: try data ?? DefaultCorpus.path(), sequenceLength: c.sequenceLength, quiet: quiet)
         if let sequences, sequences > corpus.sequences.count {
             throw CommandError("--sequences is \(sequences), and the text has \(corpus.sequences.count) to train on")
         }
         var plan = SoftTargets.Plan()
         (plan.method, plan.k, plan.seed) = (method, k, seed.value)
-        (plan.teacher, plan.data) = (teacher.weightsDigest, corpus.digest)
+        (plan.teacher, plan.data) = (teacher.weightsDigest, try corpus.digest(quiet: quiet))
         (plan.vocabulary, plan.sequenceLength) = (c.vocabulary, c.sequenceLength)
         (plan.sequences, plan.chunk) = (sequences ?? corpus.sequences.count, chunk)
         let bar = ProgressBar("sample", total: UInt64(plan.sequences), unit: "sequences", quiet: quiet)
@@ -242,8 +243,8 @@ extension DistillTrain {
     /// The text that the targets were sampled from; nil where none is named and the standard one is another.
     private func sampledText(_ plan: SoftTargets.Plan, _ c: ModelConfiguration) throws -> TrainingCorpus? {
         guard let path = data ?? (try? DefaultCorpus.path()) else { return nil }
-        let corpus = try TrainingCorpus(path: path, sequenceLength: c.sequenceLength)
-        if corpus.digest == plan.data { return corpus }
+        let corpus = try TrainingCorpus(reading: path, sequenceLength: c.sequenceLength, quiet: quiet)
+        if try corpus.digest(quiet: quiet) == plan.data { return corpus }
         guard data == nil else { throw CommandError("the targets were sampled from another text than \(path)") }
         return nil
     }

@@ -79,7 +79,10 @@ struct StudyCommand: AsyncParsableCommand {
             let bar = ProgressBar(study.name, total: 10_000, unit: "steps", quiet: quiet)
             let start = monotonicSeconds()
             let result = try study.result(
-                options, context: context, corpus: { try TrainingCorpus(path: path, sequenceLength: $0) }
+                options, context: context,
+                corpus: {
+                    try TrainingCorpus(reading: path, sequenceLength: $0, quiet: quiet)
+                }
             ) { done, what in
                 try Interruption.check()
                 bar.update(UInt64(done * 10_000), note: what)

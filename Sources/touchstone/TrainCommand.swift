@@ -201,7 +201,10 @@ struct Train: AsyncParsableCommand {
 
     private func train(_ group: RunGroup) throws {
         let (c, corpus) = try group.together { try prepare(group) }
-        let data = corpus.digest
+        // What names the data goes into checkpoints and is compared between processes; a run alone saves the time.
+        let data =
+            checkpoint != nil || group.world != nil
+            ? try group.together { try corpus.digest(quiet: quiet || !group.isMain) } : ""
         let total = steps ?? c.totalSteps
         try group.expectCommon(
             "\(JSONValue.object(c.recipe(withBits: true)).text()) \(total) \(fingerprint) \(checkpoint != nil) \(checkpointEvery ?? 0) \(resume)",
@@ -248,10 +251,12 @@ struct Train: AsyncParsableCommand {
         // What went wrong on this process alone: all hear of it before the next step.
         var failure: (any Error)?
         for step in before + 1...total {
+            let batch = Result { try corpus.trainingBatch(step: step, configuration: c) }
+            if case .failure(let error) = batch { failure = failure ?? error }
             if try group.mustEnd(failure: failure) { break }
             let summary: StepSummary
-            let batch = corpus.trainingBatch(step: step, configuration: c)
             do {
+                let batch = try batch.get()
                 summary =
                     if let trace, step == traced {
                         try writeTrace(trace, run, c, batch, step)
@@ -357,8 +362,10 @@ struct Train: AsyncParsableCommand {
         guard c.distillationK == 0 else {
             throw ConfigurationError("distillation_k", "is \(c.distillationK); a text has no soft targets: expected 0")
         }
-        let corpus = try TrainingCorpus(path: try data ?? DefaultCorpus.path(), sequenceLength: c.sequenceLength)
-        guard corpus.sequences.contains(where: { $0.targets.contains { $0 >= 0 } }) else {
+        let corpus = try TrainingCorpus(
+            reading: try data ?? DefaultCorpus.path(), sequenceLength: c.sequenceLength,
+            quiet: quiet || !group.isMain)
+        guard try corpus.hasTarget() else {
             throw CommandError(
                 "no token of the data has a next one to be predicted: a longer text or a sequence_length above \(c.sequenceLength) is needed"
             )

@@ -8,6 +8,7 @@ import Goldens
 import Kernels
 import MPIRanks
 import ModelSpec
+import Platform
 import Reference
 import TrainingData
 
@@ -301,11 +302,32 @@ extension StepTensor {
 }
 
 extension TrainingCorpus {
+    /// Reads a text with a progress bar, and may be interrupted.
+    init(reading path: String, sequenceLength: Int, quiet: Bool = false) throws {
+        var bar: ProgressBar?
+        try self.init(path: path, sequenceLength: sequenceLength) { done, total in
+            try Interruption.check()
+            if bar == nil { bar = ProgressBar("read", total: UInt64(total), unit: "B", quiet: quiet) }
+            bar?.update(UInt64(done))
+        }
+        bar?.finish()
+    }
+
     /// What names the data: SHA-256 of every number in it.
-    var digest: String {
-        let contents = contents
+    func digest(quiet: Bool = false) throws -> String {
+        let bar = ProgressBar("hash", total: UInt64(report.capacity), unit: "tokens", quiet: quiet)
         var fingerprint = Fingerprint()
-        contents.withUnsafeBytes { fingerprint.append("data", .int32, [contents.count], canonical: $0) }
+        var done = 0
+        try fingerprint.append("data", .int32, [numberCount]) { hash in
+            try forEachNumber { numbers in
+                hash(UnsafeRawBufferPointer(numbers))
+                done += numbers.count
+                guard done & 0xFFFF < numbers.count else { return }
+                try Interruption.check()
+                bar.update(UInt64(done / 5))
+            }
+        }
+        bar.finish()
         return fingerprint.hexadecimal
     }
 }
@@ -313,7 +335,7 @@ extension TrainingCorpus {
 extension TrainingRun {
     /// The mean loss over the first 64 held-out sequences by the text's own tokens, a batch at a time; nil if there are none.
     func heldOutLoss(_ corpus: TrainingCorpus) throws -> Float? {
-        let sequences = Array(corpus.heldOut.prefix(64))
+        let sequences = try corpus.heldOut.prefix(64)
         guard !sequences.isEmpty else { return nil }
         var sum = 0.0
         for first in stride(from: 0, to: sequences.count, by: sequenceCapacity) {
