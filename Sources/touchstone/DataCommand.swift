@@ -2,7 +2,7 @@ import ArgumentParser
 import Foundation
 import TrainingData
 
-struct DataCommand: AsyncParsableCommand {
+struct DataCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "data",
         abstract: "Show how texts become sequences of tokens.",
@@ -26,7 +26,7 @@ struct DataCommand: AsyncParsableCommand {
         if show < 0 { throw ValidationError("--show cannot be negative.") }
     }
 
-    func run() async throws {
+    func run() throws {
         let corpus = try TrainingCorpus(reading: path, sequenceLength: sequenceLength)
         print(corpus.report)
         var number = 0

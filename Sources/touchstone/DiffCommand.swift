@@ -2,7 +2,7 @@ import ArgumentParser
 import Checker
 import GoldenIO
 
-struct Diff: AsyncParsableCommand {
+struct Diff: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Compare two golden files case by case.",
         discussion: """
@@ -24,7 +24,7 @@ struct Diff: AsyncParsableCommand {
 
     @OptionGroup var report: ReportOptions
 
-    func run() async throws {
+    func run() throws {
         let (a, b) = (try GoldenFile(reading: first), try GoldenFile(reading: second))
         var result = Report(subject: second)
         var differs = false

@@ -11,7 +11,7 @@ import Platform
 import Studies
 import TrainingData
 
-struct Distill: AsyncParsableCommand {
+struct Distill: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Distil a teacher into a student, offline: sample sparse soft targets once, train on them.",
         discussion: """
@@ -27,7 +27,7 @@ struct Distill: AsyncParsableCommand {
 
 extension TargetMethod: ExpressibleByArgument {}
 
-struct DistillSample: AsyncParsableCommand {
+struct DistillSample: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "sample",
         abstract: "Run a teacher over text and write its sparse soft targets.",
@@ -75,8 +75,7 @@ struct DistillSample: AsyncParsableCommand {
         if !(1...1 << 16).contains(chunk) { throw ValidationError("--chunk takes 1 to 65536.") }
     }
 
-    func run() async throws {
-        Interruption.watch()
+    func run() throws {
         let state = try Checkpoint(reading: try CheckpointFolder.latest(checkpoint))
         var c = state.configuration
         guard c.distillationK == 0 else {
@@ -87,7 +86,8 @@ struct DistillSample: AsyncParsableCommand {
         guard k <= c.vocabulary else { throw CommandError("--k is \(k), and the teacher knows \(c.vocabulary) tokens") }
         // One rank runs over whole batches; the weights are the same.
         (c.ranks, c.compression, c.errorFeedback) = (1, .none, false)
-        let context = engine.context()
+        let context = try engine.context()
+        try EngineRun.requireMemory(Trainer.bytes(c, threads: context.pool.count), for: "the teacher")
         let teacher = Trainer(c, context)
         state.restoreWeights(teacher)
         let corpus = try TrainingCorpus(
@@ -131,7 +131,7 @@ struct DistillSample: AsyncParsableCommand {
     }
 }
 
-struct DistillTrain: AsyncParsableCommand {
+struct DistillTrain: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "train",
         abstract: "Train a student on stored soft targets.",
@@ -183,7 +183,7 @@ struct DistillTrain: AsyncParsableCommand {
         }
     }
 
-    func run() async throws {
+    func run() throws {
         let soft = try SoftTargets(reading: targets)
         var c = try ModelConfiguration.reading(config)
         guard c.vocabulary == soft.plan.vocabulary else {
@@ -193,7 +193,7 @@ struct DistillTrain: AsyncParsableCommand {
         try c.validate()
         let corpus = try sampledText(soft.plan, c)
         let total = steps ?? c.totalSteps
-        let run = try EngineRun(c, engine.context(), fingerprints: fingerprint, diagnostics: false)
+        let run = try EngineRun(c, try engine.context(), fingerprints: fingerprint, diagnostics: false)
         let digest = soft.digest
         let folder = checkpoint.map { CheckpointFolder($0, run: run, data: digest) }
         let before = try folder?.begin(resuming: resume) ?? 0
@@ -211,13 +211,16 @@ struct DistillTrain: AsyncParsableCommand {
                 "student      \(compact(Double(count), "parameters")), \(c.batch) x \(c.sequenceLength) tokens a step; \(run.name)"
             )
         }
-        Interruption.watch()
         let bar = ProgressBar("distill", total: UInt64(total), unit: "steps", quiet: quiet)
         let start = monotonicSeconds()
         var losses: [Float] = []
         var taken = before
+        // From here to the checkpoint a signal ends the run by the checkpoint.
+        if folder != nil { Interruption.hold() }
         for step in before + 1...total where !Interruption.isRequested {
-            losses.append(try run.step(step, soft.batch(step: step, configuration: c)).loss)
+            do {
+                losses.append(try run.step(step, soft.batch(step: step, configuration: c)).loss)
+            } catch is Interrupted { break }
             taken = step
             bar.update(UInt64(step), note: "loss \(decimals(losses[losses.count - 1]))")
             if let checkpointEvery, step % checkpointEvery == 0, step < total { try folder?.save(step) }
@@ -226,16 +229,17 @@ struct DistillTrain: AsyncParsableCommand {
         let seconds = monotonicSeconds() - start
         guard let first = losses.first, let last = losses.last else { throw Interrupted() }
         try folder?.save(taken)
+        if folder != nil { Interruption.release() }
         let rate = Double((taken - before) * c.batch * c.sequenceLength) / seconds
         print("steps        \(taken - before) in \(duration(seconds)), \(compact(rate, "tokens"))/s")
         print(
             "loss         \(decimals(first)) at step \(before + 1), \(decimals(last)) at step \(taken), of the soft targets"
         )
-        if let corpus, let heldOut = try run.heldOutLoss(corpus) {
+        if !Interruption.isRequested, let corpus, let heldOut = try run.heldOutLoss(corpus) {
             print("held out     \(decimals(heldOut)), byte perplexity \(decimals(CorrectlyRounded.exp(heldOut)))")
         }
         if let fingerprint = run.fingerprint { print("fingerprint  \(fingerprint)") }
-        if taken < total { throw ExitCode(130) }
+        if taken < total { throw ExitCode(Interruption.exitStatus) }
     }
 }
 

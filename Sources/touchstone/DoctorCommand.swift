@@ -8,7 +8,7 @@ import MPIRanks
 import ModelSpec
 import Platform
 
-struct Doctor: AsyncParsableCommand {
+struct Doctor: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Say what this machine offers and whether the arithmetic works here.",
         discussion: """
@@ -26,7 +26,7 @@ struct Doctor: AsyncParsableCommand {
         if json && engines { throw ValidationError("--json and --engines exclude each other.") }
     }
 
-    func run() async throws {
+    func run() throws {
         let sets = InstructionSets.available.map(\.name)
         if engines {
             print(sets.joined(separator: "\n"))

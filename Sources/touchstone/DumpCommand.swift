@@ -4,7 +4,7 @@ import GoldenIO
 import JSON
 import Platform
 
-struct Dump: AsyncParsableCommand {
+struct Dump: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Look into a golden file.",
         discussion: """
@@ -47,7 +47,7 @@ struct Dump: AsyncParsableCommand {
         if start < 0 || count < 0 { throw ValidationError("--start and --count cannot be negative.") }
     }
 
-    func run() async throws {
+    func run() throws {
         let golden = try GoldenFile(reading: file)
         guard let caseName else { return try summary(of: golden) }
         guard golden.caseNames.contains(caseName) else {

@@ -34,7 +34,8 @@ struct Fuzz: AsyncParsableCommand {
             The engine runs in this process, so that a trap in it would end this command too; \
             --exec 'touchstone evaluate {in} {out} --backend engine --quiet' holds it at arm's length.
 
-            Exit status: 0 none failed, 1 a failure was found and written, 2 could not run, 64 usage. Ctrl-C ends the run with its summary.
+            Exit status: 0 none failed, 1 a failure was found and written, 2 could not run, 64 usage. Ctrl-C ends the run with its summary and exit \
+            status 130, SIGTERM with 143.
             """)
 
     enum Target: String, ExpressibleByArgument, CaseIterable { case engine, exec, library }
@@ -170,7 +171,6 @@ struct Fuzz: AsyncParsableCommand {
     }
 
     func run() async throws {
-        Interruption.watch()
         let implementation = try await makeImplementation()
         let fuzzer = Fuzzer(
             implementation,
@@ -193,6 +193,7 @@ struct Fuzz: AsyncParsableCommand {
             if Interruption.isRequested { throw Interrupted() }
             throw JudgingError.nothingToJudge("'\(implementation.name)' has none of the operations that were selected")
         }
+        if Interruption.isRequested { throw ExitCode(Interruption.exitStatus) }
         if !run.conforms { throw ExitCode(1) }
     }
 
@@ -279,7 +280,7 @@ struct Fuzz: AsyncParsableCommand {
     private func makeImplementation() async throws -> any Implementation {
         switch target {
         case .engine:
-            let context = engine.context()
+            let context = try engine.context()
             return EngineImplementation(catalog: EngineCatalog(context), name: EngineOptions.name(context))
         case .exec:
             return ShellCommand(

@@ -9,7 +9,7 @@ import JSON
 import Platform
 import Reference
 
-struct Localise: AsyncParsableCommand {
+struct Localise: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Find the operation at which two training runs part, or which one is wrong.",
         discussion: """
@@ -50,7 +50,7 @@ struct Localise: AsyncParsableCommand {
         if samples < 1 { throw ValidationError("--samples takes 1 or more.") }
     }
 
-    func run() async throws {
+    func run() throws {
         let logs = [first, second].compactMap(\.self).map { $0.hasSuffix(".jsonl") }
         if logs.contains(true) {
             guard let second, !logs.contains(false) else {
@@ -72,7 +72,6 @@ struct Localise: AsyncParsableCommand {
                 comparison.divergence == nil && comparison.inputs.isEmpty && comparison.otherFingerprints.isEmpty
             if !isOne { throw ExitCode(1) }
         } else {
-            Interruption.watch()
             let bar = ProgressBar("localise", total: UInt64(order.count), unit: "tensors", quiet: format == .json)
             let findings = try localiser.faults(a) { done in
                 bar.update(UInt64(done))

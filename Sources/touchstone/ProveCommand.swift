@@ -11,7 +11,7 @@ extension Tininess: ExpressibleByArgument {}
 extension MathFunction: ExpressibleByArgument {}
 extension MathProof.Method: ExpressibleByArgument {}
 
-struct Prove: AsyncParsableCommand {
+struct Prove: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Compare the arithmetic with a second derivation, and the engine with the arithmetic, exhaustively.",
         discussion: """
@@ -49,7 +49,6 @@ struct ProofOptions: ParsableArguments {
         _ label: String, total: UInt64, method: String,
         _ body: (_ progress: (ExhaustiveProgress) throws -> Void) throws -> ExhaustiveOutcome
     ) throws {
-        Interruption.watch()
         let bar = ProgressBar(label, total: total / UInt64(shard.count), unit: "cases", quiet: quiet)
         let outcome = try body { progress in
             bar.update(progress.done)
@@ -74,7 +73,7 @@ extension Shard: ExpressibleByArgument {
     }
 }
 
-struct ProveBFloat16: AsyncParsableCommand {
+struct ProveBFloat16: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bf16",
         abstract: "An operation on bf16 against a second derivation (B6).",
@@ -107,7 +106,7 @@ struct ProveBFloat16: AsyncParsableCommand {
         }
     }
 
-    func run() async throws {
+    func run() throws {
         let proof = try BFloat16Proof(
             operation: operation, rounding: rounding, tininess: tininess, seed: seed.value, samples: samples)
         let label = "bf16.\(operation.rawValue)\(proof.rounding.map { " \($0)" } ?? "")"
@@ -121,13 +120,13 @@ struct ProveBFloat16: AsyncParsableCommand {
     }
 }
 
-struct ProveSquinch: AsyncParsableCommand {
+struct ProveSquinch: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "squinch",
         abstract: "The scales and thresholds of Squinch against MPFR (S2).",
         discussion: "Needs the library MPFR, which nothing else does.")
 
-    func run() async throws {
+    func run() throws {
         let outcome = try SquinchTablesProof.run()
         let naive = outcome.naiveLogarithm
         print("proof       squinch tables")
@@ -142,7 +141,7 @@ struct ProveSquinch: AsyncParsableCommand {
     }
 }
 
-struct ProveMath: AsyncParsableCommand {
+struct ProveMath: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "math",
         abstract: "An elementary function against MPFR, over all 2^32 arguments (E2).",
@@ -160,7 +159,7 @@ struct ProveMath: AsyncParsableCommand {
 
     @OptionGroup var options: ProofOptions
 
-    func run() async throws {
+    func run() throws {
         let version = try MPFR().version
         try options.run(
             "math.\(function.rawValue)", total: 1 << 32, method: "MPFR \(version), \(method.rawValue)"
@@ -172,7 +171,7 @@ struct ProveMath: AsyncParsableCommand {
     }
 }
 
-struct ProveEngine: AsyncParsableCommand {
+struct ProveEngine: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "engine",
         abstract: "The engine's elementary functions against the correctly rounded ones, over all 2^32 arguments (E3).",
@@ -200,7 +199,7 @@ struct ProveEngine: AsyncParsableCommand {
 
     func validate() throws { _ = try proof() }
 
-    func run() async throws {
+    func run() throws {
         let proof = try proof()
         let names = proof.implementations.map(\.name).joined(separator: ", ")
         try options.run(

@@ -15,7 +15,7 @@ import TrainingData
 extension Compression: ExpressibleByArgument {}
 extension Arithmetic: ExpressibleByArgument {}
 
-struct Train: AsyncParsableCommand {
+struct Train: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Train a transformer, bit for bit reproducibly.",
         discussion: """
@@ -28,7 +28,8 @@ struct Train: AsyncParsableCommand {
             engine and reference, on every instruction set, with any number of threads. --log writes one JSON object a step, with the fingerprint so far, so that two runs that differ can be \
             walked to the first step that does.
 
-            Ctrl-C ends after the step that is under way, with a checkpoint where there is a folder for them.
+            Ctrl-C and SIGTERM give up the step that is under way and end the run with a checkpoint of the one before, where there is a folder for \
+            them.
 
             Data parallel: --ranks W deals the batch to W ranks in this process, `mpirun -n W touchstone train --mpi` to W processes; both \
             give the same bits, fingerprint and checkpoints. What the ranks send each other is counted and printed beside what fp32 and bf16 would take. \
@@ -195,7 +196,7 @@ struct Train: AsyncParsableCommand {
         if !(temperature > 0 && temperature.isFinite) { throw ValidationError("--temperature takes a number above 0.") }
     }
 
-    func run() async throws {
+    func run() throws {
         if mpi { try RunGroup.underMPI { try train($0) } } else { try train(RunGroup(world: nil)) }
     }
 
@@ -213,9 +214,10 @@ struct Train: AsyncParsableCommand {
         let engineRun = try group.together {
             backend == .engine
                 ? try EngineRun(
-                    c, engine.context(processes: group.world?.localCount ?? 1), fingerprints: fingerprint,
+                    c, try engine.context(processes: group.world?.localCount ?? 1), fingerprints: fingerprint,
                     diagnostics: diagnostics, world: group.world) : nil
         }
+        if backend == .reference { engine.applyToReference() }
         let run: any TrainingRun = engineRun ?? ReferenceRun(c, arithmetic)
         let folder = checkpoint.flatMap { path in
             engineRun.map { CheckpointFolder(path, run: $0, data: data, group: group) }
@@ -239,8 +241,8 @@ struct Train: AsyncParsableCommand {
             )
         }
 
-        Interruption.watch(userSignal: mpi)
-        let writer = try group.together { group.isMain ? try log.map(LogFile.init) : nil }
+        if mpi { Interruption.watchUserSignal() }
+        let writer = try group.together { group.isMain ? try log.map { try FileAppender($0) } : nil }
         let bar = ProgressBar("train", total: UInt64(total), unit: "steps", quiet: isQuiet)
         let start = monotonicSeconds()
         var first: StepSummary?
@@ -250,19 +252,29 @@ struct Train: AsyncParsableCommand {
         var (traffic, spent) = (Traffic(), StepSeconds())
         // What went wrong on this process alone: all hear of it before the next step.
         var failure: (any Error)?
+        // From here to the checkpoint a signal ends the run by the checkpoint.
+        if folder != nil { Interruption.hold() }
         for step in before + 1...total {
             let batch = Result { try corpus.trainingBatch(step: step, configuration: c) }
             if case .failure(let error) = batch { failure = failure ?? error }
             if try group.mustEnd(failure: failure) { break }
             let summary: StepSummary
+            // A step of the reference may take minutes.
+            let progress = WorkProgress { part, fraction in
+                bar.update(UInt64(step - 1), note: "step \(step): pass \(part), \(Int(fraction * 100)) %")
+            }
             do {
                 let batch = try batch.get()
-                summary =
+                summary = try WorkProgress.$current.withValue(backend == .reference ? progress : nil) {
                     if let trace, step == traced {
                         try writeTrace(trace, run, c, batch, step)
                     } else {
                         try run.step(step, batch)
                     }
+                }
+            } catch is Interrupted {
+                // The step is given up; the state is that of the one before.
+                break
             } catch let difference as StepVerifier.Difference {
                 bar.finish()
                 print("NOT BIT-EXACT  \(difference)")
@@ -276,7 +288,10 @@ struct Train: AsyncParsableCommand {
             // The first step finds memory and caches cold.
             if step == before + 2 { spent = StepSeconds() }
             spent += summary.seconds
-            do { try writer?.append(entry(step, summary, run.fingerprint)) } catch { failure = error }
+            do {
+                let line = try entry(step, summary, run.fingerprint).text() + "\n"
+                try writer?.append(Array(line.utf8))
+            } catch { failure = error }
             let tokens = Double((step - before) * c.batch * c.sequenceLength) / (monotonicSeconds() - start)
             bar.update(UInt64(step), note: "loss \(decimals(summary.loss))  \(compact(tokens, "tokens"))/s")
             if let checkpointEvery, step % checkpointEvery == 0, step < total {
@@ -287,10 +302,10 @@ struct Train: AsyncParsableCommand {
         let seconds = monotonicSeconds() - start
         try group.together {
             if let failure { throw failure }
-            try writer?.finish()
         }
         guard let first, let last else { throw Interrupted() }
         try folder?.save(taken)
+        if folder != nil { Interruption.release() }
 
         try group.onMain {
             var facts: [(String, String)] = []
@@ -301,7 +316,8 @@ struct Train: AsyncParsableCommand {
             let rate = Double((taken - before) * c.batch * c.sequenceLength) / seconds
             tell("steps", "\(taken - before) in \(duration(seconds)), \(compact(rate, "tokens"))/s")
             tell("loss", "\(decimals(first.loss)) at step \(before + 1), \(decimals(last.loss)) at step \(taken)")
-            if let heldOut = try run.heldOutLoss(corpus) {
+            // After a signal only what is at hand is told.
+            if !Interruption.isRequested, let heldOut = try run.heldOutLoss(corpus) {
                 tell("held out", "\(decimals(heldOut)), byte perplexity \(decimals(CorrectlyRounded.exp(heldOut)))")
             }
             if let verifier = engineRun?.verifier { tell("verified", verifier.summary) }
@@ -320,14 +336,14 @@ struct Train: AsyncParsableCommand {
             var sections = [
                 TrainingPage.Section(title: "Loss", svg: TrainingPage.lossCurve(losses, first: before + 1))
             ]
-            if let engineRun, let bandwidth = bandwidth.flatMap(NetworkModel.bandwidth) {
+            if !Interruption.isRequested, let engineRun, let bandwidth = bandwidth.flatMap(NetworkModel.bandwidth) {
                 let lines = NetworkTable.lines(
                     NetworkModel(bandwidth: bandwidth, latency: (latency ?? 10) * 1e-6), c,
                     seconds: spent.divided(by: max(1, taken - before - 1)), codec: engineRun.codec)
                 for line in lines { print(line) }
                 sections.append(TrainingPage.Section(title: "On a cluster", text: lines.joined(separator: "\n")))
             }
-            if let sample, let engineRun {
+            if !Interruption.isRequested, let sample, let engineRun {
                 let text = try engineRun.text(prompt: sample, bytes: sampleBytes, temperature: temperature)
                 print("sample       \(sample)|\(text)")
                 sections.append(TrainingPage.Section(title: "Text of the model", text: sample + text))
@@ -347,7 +363,7 @@ struct Train: AsyncParsableCommand {
                 try Files.replace(report, with: Array(page.utf8))
             }
         }
-        if taken < total { throw ExitCode(130) }
+        if taken < total { throw ExitCode(Interruption.exitStatus) }
     }
 
     /// The configuration of this run, and its data.
@@ -443,20 +459,4 @@ func decimals(_ value: Float) -> String {
     let digits = String(abs(scaled) % 10_000)
     let sign = scaled < 0 ? "-" : ""
     return "\(sign)\(abs(scaled) / 10_000).\(String(repeating: "0", count: 4 - digits.count))\(digits)"
-}
-
-/// A JSON Lines file that grows a line at a time, so that it can be watched.
-private final class LogFile {
-    private let handle: FileHandle
-
-    init(_ path: String) throws {
-        // An unwritable place is found before the work, not after it.
-        try Files.replace(path, with: [])
-        guard let handle = FileHandle(forWritingAtPath: path) else { throw CommandError("cannot write \(path)") }
-        self.handle = handle
-    }
-
-    func append(_ entry: JSONValue) throws { try handle.write(contentsOf: Data((entry.text() + "\n").utf8)) }
-
-    func finish() throws { try handle.close() }
 }

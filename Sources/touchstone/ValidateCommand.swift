@@ -91,7 +91,6 @@ struct Validate: AsyncParsableCommand {
     }
 
     func run() async throws {
-        Interruption.watch()
         if listPolicies { return print(Self.policies, terminator: "") }
         let result = try await subject.judge(label: "validate", pictures: report.pictures, quiet: report.quiet)
         try report.write(result)

@@ -166,7 +166,8 @@ public struct Fuzzer: Sendable {
         var list = numbers(from: run.next)
         var ahead = Task { [list] in try await Self.answers(seed: seed, list, width: width) }
         while true {
-            let answered = try await ahead.value
+            let answered: [(FuzzCase, GoldenCase)]
+            do { answered = try await ahead.value } catch is Interrupted { return }
             list = numbers(from: (list.last ?? run.next) + 1)
             ahead = Task { [list] in try await Self.answers(seed: seed, list, width: width) }
             for (fuzzCase, right) in answered {
@@ -222,6 +223,7 @@ public struct Fuzzer: Sendable {
                     var list: [(Int, FuzzCase, GoldenCase)] = []
                     for index in stride(from: lane, to: numbers.count, by: width) {
                         try Task.checkCancellation()
+                        try Interruption.check()
                         let fuzzCase = FuzzCases.make(seed: seed, number: numbers[index])
                         list.append((index, fuzzCase, try OperationCatalog.evaluate(fuzzCase.goldenCase)))
                     }
