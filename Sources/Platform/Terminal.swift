@@ -22,8 +22,11 @@ public enum Terminal {
         return Int(size.ws_col)
     }
 
-    /// Writes to standard error at once, unbuffered.
-    public static func writeError(_ text: String) {
+    /// Writes to standard error at once, unbuffered, as ``PlainText/shown(_:)`` gives it: names and texts may come from anywhere.
+    public static func writeError(_ text: String) { draw(PlainText.shown(text)) }
+
+    /// Writes to standard error as it is, commands for the terminal included: for text of the program's own.
+    public static func draw(_ text: String) {
         var text = text
         text.withUTF8 { buffer in
             var offset = 0
@@ -42,6 +45,8 @@ public func monotonicSeconds() -> Double { Double(DispatchTime.now().uptimeNanos
 /// Ctrl-C and SIGTERM end long work between two steps, so that nothing half-written stays behind.
 public enum Interruption {
     private static let requested = Atomic<Bool>(false)
+    /// The first signal that asked for the end; 0 before that.
+    private static let first = Atomic<Int32>(0)
     // A serial queue always gets a thread; the global ones have as many as there are processors, and long work fills them.
     private static let queue = DispatchQueue(label: "signals", qos: .userInteractive)
     private static let sources = Mutex<[any DispatchSourceSignal]>([])
@@ -60,6 +65,9 @@ public enum Interruption {
                 let times = Atomic<Int>(0)
                 source.setEventHandler {
                     requested.store(true, ordering: .relaxed)
+                    if number != SIGUSR1 {
+                        _ = first.compareExchange(expected: 0, desired: number, ordering: .relaxed)
+                    }
                     guard times.wrappingAdd(1, ordering: .relaxed).newValue > 1, number != SIGUSR1 else { return }
                     Files.discardTemporaries()
                     _exit(128 + number)
@@ -72,6 +80,12 @@ public enum Interruption {
 
     /// Whether a signal has asked the program to end.
     public static var isRequested: Bool { requested.load(ordering: .relaxed) }
+
+    /// What the shell expects of a program that a signal has ended: 130 after SIGINT, 143 after SIGTERM.
+    public static var exitStatus: Int32 {
+        let number = first.load(ordering: .relaxed)
+        return 128 + (number == 0 ? SIGINT : number)
+    }
 
     /// - Throws: ``Interrupted`` if a signal has asked the program to end.
     public static func check() throws { if isRequested { throw Interrupted() } }

@@ -12,13 +12,12 @@ enum TextFiles {
     /// What was read and what was left out.
     struct Found {
         var texts: [Text] = []
-        /// Files that are no text: not UTF-8, or with a NUL.
-        var binary = 0
-        var empty = 0
+        /// Files that are empty or no text, and what is not a file: hidden, a link, a device.
+        var skipped: [SkippedFile] = []
     }
 
-    /// A file, or every file below a folder in the order of their paths' bytes. Hidden files and folders, and symbolic links to folders,
-    /// are left out.
+    /// A file, or every file below a folder in the order of their paths' bytes. What is no text or no file is left out and listed: empty files,
+    /// hidden ones, symbolic links.
     ///
     /// - Throws: ``CorpusError`` if there is nothing at `path`, it cannot be read, or a folder holds no text.
     static func read(_ path: String) throws(CorpusError) -> Found {
@@ -28,14 +27,16 @@ enum TextFiles {
         }
         var found = Found()
         if isFolder.boolValue {
-            for file in try files(below: path) { try add(file, to: &found) }
-            if found.texts.isEmpty { throw CorpusError(path: path, line: nil, "no text in this folder") }
+            for file in try files(below: path, &found.skipped) { try add(file, to: &found) }
+            found.skipped.sort { $0.path.utf8.lexicographicallyPrecedes($1.path.utf8) }
+            if found.texts.isEmpty {
+                let left = listed(found.skipped.map(\.description), most: 3)
+                throw CorpusError(
+                    path: path, line: nil, "no text in this folder\(left.isEmpty ? "" : "; skipped \(left)")")
+            }
         } else {
             try add(path, to: &found)
-            if found.binary > 0 {
-                throw CorpusError(path: path, line: nil, "not a text: it is not UTF-8, or holds a NUL")
-            }
-            if found.empty > 0 { throw CorpusError(path: path, line: nil, "the file is empty") }
+            if let one = found.skipped.first { throw CorpusError(path: path, line: nil, one.reason.rawValue) }
         }
         return found
     }
@@ -43,16 +44,17 @@ enum TextFiles {
     private static func add(_ path: String, to found: inout Found) throws(CorpusError) {
         let bytes: [UInt8]
         do { bytes = try Files.bytes(of: path) } catch { throw CorpusError(path: path, line: nil, error.reason) }
-        if bytes.isEmpty {
-            found.empty += 1
-        } else if bytes.contains(0) || String(validating: bytes, as: UTF8.self) == nil {
-            found.binary += 1
+        let reason: SkippedFile.Reason? =
+            bytes.isEmpty
+            ? .empty : bytes.contains(0) ? .nul : String(validating: bytes, as: UTF8.self) == nil ? .notUTF8 : nil
+        if let reason {
+            found.skipped.append(SkippedFile(path: path, reason: reason))
         } else {
             found.texts.append(Text(path: path, bytes: bytes))
         }
     }
 
-    private static func files(below root: String) throws(CorpusError) -> [String] {
+    private static func files(below root: String, _ skipped: inout [SkippedFile]) throws(CorpusError) -> [String] {
         var result: [String] = []
         var folders = [root]
         while let folder = folders.popLast() {
@@ -60,13 +62,18 @@ enum TextFiles {
             do { names = try FileManager.default.contentsOfDirectory(atPath: folder) } catch {
                 throw CorpusError(path: folder, line: nil, error.localizedDescription)
             }
-            for name in names where !name.hasPrefix(".") {
+            for name in names {
                 let path = "\(folder)/\(name)"
+                guard !name.hasPrefix(".") else {
+                    skipped.append(SkippedFile(path: path, reason: .hidden))
+                    continue
+                }
                 let attributes = try? FileManager.default.attributesOfItem(atPath: path)
                 switch attributes?[.type] as? FileAttributeType {
                 case .typeDirectory?: folders.append(path)
                 case .typeRegular?: result.append(path)
-                default: break
+                case .typeSymbolicLink?: skipped.append(SkippedFile(path: path, reason: .link))
+                default: skipped.append(SkippedFile(path: path, reason: .special))
                 }
             }
         }

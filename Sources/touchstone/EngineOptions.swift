@@ -2,6 +2,7 @@ import ArgumentParser
 import Engine
 import Foundation
 import Kernels
+import Platform
 
 /// Which kernels the engine uses, and how many threads. The bits do not depend on either.
 struct EngineOptions: ParsableArguments {
@@ -15,12 +16,11 @@ struct EngineOptions: ParsableArguments {
     @Option(
         name: .long,
         help:
-            "The engine's threads; one a processor by default, under MPI the processors shared among the ranks of a machine."
-    )
+            "The engine's threads; one a processor by default, under MPI the processors shared among the ranks of a machine.",
+        transform: Number.whole(1...1024))
     var threads: Int?
 
     func validate() throws {
-        if let threads, !(1...1024).contains(threads) { throw ValidationError("--threads takes 1 to 1024.") }
         if let isa, InstructionSets.named(isa) == nil {
             let names = InstructionSets.available.map(\.name).joined(separator: ", ")
             throw ValidationError("This machine has no instruction set '\(isa)' for the engine; it has \(names).")
@@ -31,8 +31,7 @@ struct EngineOptions: ParsableArguments {
     /// - Precondition: validated.
     func context(processes: Int = 1) -> EngineContext {
         for refusal in InstructionSets.refused {
-            FileHandle.standardError.write(
-                Data("touchstone: not using \(refusal.name): \(refusal.complaint)\n".utf8))
+            Terminal.writeError("touchstone: not using \(refusal.name): \(refusal.complaint)\n")
         }
         let kernels = InstructionSets.named(isa) ?? InstructionSets.available[0]
         let processors = ProcessInfo.processInfo.activeProcessorCount
@@ -41,6 +40,6 @@ struct EngineOptions: ParsableArguments {
 
     /// For reports.
     static func name(_ context: EngineContext) -> String {
-        "engine, \(context.kernels.name), \(context.pool.count) \(context.pool.count == 1 ? "thread" : "threads")"
+        "engine, \(context.kernels.name), \(counted(context.pool.count, "thread"))"
     }
 }

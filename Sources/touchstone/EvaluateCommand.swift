@@ -76,7 +76,7 @@ struct Evaluate: AsyncParsableCommand {
     func run() async throws {
         Interruption.watch()
         let file = try GoldenFile(reading: input)
-        guard !file.caseNames.isEmpty else { throw CommandError("\(input): no cases in it") }
+        guard !file.caseNames.isEmpty else { throw CommandError("\(input) has no case") }
         let writer = try GoldenWriter(path: output, header: header(of: file))
         let catalog = backend == .engine ? EngineCatalog(engine.context()) : nil
         let bar = ProgressBar("evaluate", total: UInt64(file.caseNames.count), unit: "cases", quiet: quiet)
@@ -105,7 +105,9 @@ struct Evaluate: AsyncParsableCommand {
             Terminal.writeError("touchstone: warning: no recipe in \(input) has the key '\(override.key)' of --with\n")
         }
         if !quiet {
-            print("\(output): \(file.caseNames.count) cases, \(elements) output elements, \(backend.rawValue)")
+            print(
+                "\(output): \(counted(file.caseNames.count, "case")), \(counted(elements, "output element")), \(backend.rawValue)"
+            )
         }
     }
 

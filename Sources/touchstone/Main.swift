@@ -3,7 +3,7 @@ import GoldenIO
 import ModelSpec
 import Platform
 
-/// The command line. Exit codes: 0 conforms, 1 does not conform, 2 could not be judged or done, 64 usage.
+/// The command line. Exit codes: 0 conforms, 1 does not conform, 2 could not be judged or done, 64 usage, 130 and 143 ended by SIGINT and SIGTERM.
 @main
 struct Touchstone: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -15,7 +15,7 @@ struct Touchstone: AsyncParsableCommand {
             writes another, or a shared library.
 
             Exit status: 0 conforms, 1 does not conform, 2 could not be judged (an unreadable file, a failed process), \
-            64 usage.
+            64 usage, 130 and 143 ended by Ctrl-C and SIGTERM.
             """,
         version: "touchstone \(Specification.softwareVersion), specification \(Specification.version)",
         subcommands: [
@@ -30,7 +30,7 @@ struct Touchstone: AsyncParsableCommand {
 
     static func main() async {
         do {
-            var command = try parseAsRoot()
+            var command = try parseAsRoot(Number.joiningNegative(Array(CommandLine.arguments.dropFirst())))
             do {
                 if var asynchronous = command as? any AsyncParsableCommand {
                     try await asynchronous.run()
@@ -41,7 +41,7 @@ struct Touchstone: AsyncParsableCommand {
                 throw error
             } catch is Interrupted {
                 Terminal.writeError("touchstone: \(Interrupted())\n")
-                throw ExitCode(130)
+                throw ExitCode(Interruption.exitStatus)
             } catch  where exitCode(for: error) != .failure {
                 // The parser's own: help, version, usage.
                 throw error

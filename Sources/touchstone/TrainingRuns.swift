@@ -8,6 +8,7 @@ import Goldens
 import Kernels
 import MPIRanks
 import ModelSpec
+import Platform
 import Reference
 import TrainingData
 
@@ -128,7 +129,7 @@ final class EngineRun: TrainingRun {
         let physical = ProcessInfo.processInfo.physicalMemory
         guard UInt64(bytes) < physical / 10 * 9 else {
             throw CommandError(
-                "training takes \(compact(Double(bytes), "B"))\(processes > 1 ? " for the \(processes) ranks here" : ""), and this machine has \(compact(Double(physical), "B")): a smaller batch or sequence_length takes less"
+                "training takes \(compact(Double(bytes), "B"))\(processes > 1 ? " for the \(counted(processes, "rank")) here" : ""), and this machine has \(compact(Double(physical), "B")): a smaller batch or sequence_length takes less"
             )
         }
         trainer = Trainer(configuration, context, communicator: world)
@@ -151,7 +152,7 @@ final class EngineRun: TrainingRun {
 
     var name: String {
         let bytes = Self.bytes(trainer.configuration, context, world)
-        let ranks = world.map { ", \($0.count) \($0.count == 1 ? "process" : "processes")" } ?? ""
+        let ranks = world.map { ", \(counted($0.count, "process", "processes"))" } ?? ""
         return "\(EngineOptions.name(context)), \(compact(Double(bytes), "B"))\(world == nil ? "" : " a rank")\(ranks)"
     }
 
@@ -229,7 +230,7 @@ final class EngineRun: TrainingRun {
             "layer \(index)      |Z| mean \(short(layer.mean)), rms \(short(layer.rootMeanSquare)), max \(short(layer.largest)); bf16 at the largest logit is spaced \(layer.spacing)"
         }
             + layers.enumerated().filter { $0.element.clampedValues > 0 }.map { index, layer in
-                "layer \(index)      clamp of \(layer.clampedValues) values: \(layer.clamp.above) clipped above, 0 below, \(layer.clamp.zeroCodes) zero codes, \(layer.clamp.notANumber) NaN"
+                "layer \(index)      clamp of \(counted(layer.clampedValues, "value")): \(layer.clamp.above) clipped above, 0 below, \(layer.clamp.zeroCodes) zero codes, \(layer.clamp.notANumber) NaN"
             }
     }
 
