@@ -6,8 +6,8 @@ public struct JudgingOptions: Sendable {
     /// The last rule that names an output holds; where none does, the operation's standard policy.
     public var rules: [PolicyRule]
     public var nanRule: NaNRule
-    /// Cases to judge; all if empty.
-    public var cases: Set<String>
+    /// Cases to judge.
+    public var selection: CaseSelection
     /// Whether a case that is answered with no output at all is judged as missing instead of being skipped.
     public var requiresAll: Bool
     /// Of so many outputs that do not conform, pictures are kept for a page.
@@ -15,12 +15,12 @@ public struct JudgingOptions: Sendable {
 
     /// - Parameter policy: For every output; nil: the rules, else each operation's standard policy.
     public init(
-        policy: Policy? = nil, rules: [PolicyRule] = [], nanRule: NaNRule = .asClass, cases: Set<String> = [],
-        requiresAll: Bool = false, pictures: Int = 0
+        policy: Policy? = nil, rules: [PolicyRule] = [], nanRule: NaNRule = .asClass,
+        selection: CaseSelection = CaseSelection(), requiresAll: Bool = false, pictures: Int = 0
     ) {
         self.rules = (policy.map { [PolicyRule(policy: $0)] } ?? []) + rules
         self.nanRule = nanRule
-        self.cases = cases
+        self.selection = selection
         self.requiresAll = requiresAll
         self.pictures = pictures
     }
@@ -46,7 +46,7 @@ public enum Judge {
         onAnswer: ((Observation) -> Void)? = nil
     ) throws {
         let offered = Set(candidate.caseNames)
-        for name in golden.caseNames where options.cases.isEmpty || options.cases.contains(name) {
+        for name in try options.selection.names(in: golden) {
             try Interruption.check()
             let right = CaseView(try golden.openCase(name, groups: [.inputs, .outputs, .truth, .bounds]))
             let answer =

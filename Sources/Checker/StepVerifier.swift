@@ -2,6 +2,7 @@ import BFloat16
 import ExactMath
 import Goldens
 import ModelSpec
+import Platform
 import Reference
 
 /// Sampled lockstep: the reference recomputes a few elements of every tensor of a training step, from the tensors that the step itself produced
@@ -203,8 +204,8 @@ public struct StepVerifier {
 
     /// What was compared, as a line.
     public var summary: String {
-        "\(compared) elements of \(tensors) tensors recomputed by the reference, all bit-exact"
-            + (skipped > 0 ? "; \(skipped) costly tensors not drawn" : "")
+        "\(counted(compared, "element")) of \(counted(tensors, "tensor")) recomputed by the reference, all bit-exact"
+            + (skipped > 0 ? "; \(counted(skipped, "costly tensor")) not drawn" : "")
     }
 
     // MARK: - Bits

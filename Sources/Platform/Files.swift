@@ -349,12 +349,13 @@ public final class FileAppender: Sendable {
     /// Bytes that are in it; appended to by one thread at a time.
     private let size = Mutex(0)
 
-    /// Begins anew: what stood at `path` goes.
-    public init(_ path: String) throws(FileError) {
-        try Files.replace(path, with: [])
+    /// Begins anew with `bytes`: what stood at `path` goes.
+    public init(_ path: String, keeping bytes: [UInt8] = []) throws(FileError) {
+        try Files.replace(path, with: bytes)
         let descriptor = open(path, O_WRONLY | O_APPEND | O_CLOEXEC)
         guard descriptor >= 0 else { throw FileError("write", path, code: errno) }
         (self.path, self.descriptor) = (path, descriptor)
+        size.withLock { $0 = bytes.count }
     }
 
     deinit { close(descriptor) }

@@ -15,20 +15,21 @@ struct DataCommand: ParsableCommand {
     @Argument(help: "A text file, a folder, or a .jsonl file.")
     var path: String
 
-    @Option(name: .long, help: "T, tokens of a sequence.")
+    @Option(name: .long, help: "T, tokens of a sequence.", transform: Number.whole(1...1 << 20))
     var sequenceLength = 64
 
-    @Option(name: .long, help: "How many sequences to show.")
-    var show = 0
+    @Flag(name: .long, help: "List everything that was skipped, and why; the first few otherwise.")
+    var skipped = false
 
-    func validate() throws {
-        if sequenceLength < 1 { throw ValidationError("--sequence-length takes 1 or more.") }
-        if show < 0 { throw ValidationError("--show cannot be negative.") }
-    }
+    @Option(name: .long, help: "How many sequences to show.", transform: Number.whole(0...1 << 30))
+    var show = 0
 
     func run() throws {
         let corpus = try TrainingCorpus(reading: path, sequenceLength: sequenceLength)
         print(corpus.report)
+        for line in skipped ? corpus.report.skippedFiles.map(\.description) : corpus.report.skippedLines {
+            print("skipped      \(line)")
+        }
         var number = 0
         try corpus.sequences.forEach(in: 0..<min(show, corpus.sequences.count)) { sequence in
             defer { number += 1 }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Checker
 import Engine
 import Foundation
 import GoldenIO
@@ -47,7 +48,7 @@ struct Doctor: ParsableCommand {
             ),
             ("hdf5", GoldenFile.libraryVersion),
             ("mpi", MPIWorld.library ?? "none: a build with `--traits MPI` has it"),
-            ("operations", "\(OperationCatalog.all.count) in \(Suite.allCases.count) suites"),
+            ("operations", "\(OperationCatalog.all.count) in \(counted(Suite.allCases.count, "suite"))"),
         ]
         if json {
             var object: [String: JSONValue] = [:]
@@ -63,7 +64,7 @@ struct Doctor: ParsableCommand {
                 print("  \(check.passed ? "ok    " : "WRONG ") \(check.name)\(check.passed ? "" : ": \(check.detail)")")
             }
         }
-        if checks.contains(where: { !$0.passed }) { throw ExitCode(1) }
+        try end(checks.allSatisfy(\.passed) ? .conforms : .doesNotConform)
     }
 }
 

@@ -131,7 +131,7 @@ final class EngineRun: TrainingRun {
         let processes = world?.localCount ?? 1
         try Self.requireMemory(
             processes * Self.bytes(configuration, context, world),
-            for: "training" + (processes > 1 ? " for the \(processes) ranks here" : ""))
+            for: "training" + (processes > 1 ? " for the \(counted(processes, "rank")) here" : ""))
         trainer = Trainer(configuration, context, communicator: world)
         trainer.initialize()
         trainer.gathersDiagnostics = diagnostics
@@ -159,7 +159,7 @@ final class EngineRun: TrainingRun {
 
     var name: String {
         let bytes = Self.bytes(trainer.configuration, context, world)
-        let ranks = world.map { ", \($0.count) \($0.count == 1 ? "process" : "processes")" } ?? ""
+        let ranks = world.map { ", \(counted($0.count, "process", "processes"))" } ?? ""
         return "\(EngineOptions.name(context)), \(compact(Double(bytes), "B"))\(world == nil ? "" : " a rank")\(ranks)"
     }
 
@@ -242,7 +242,7 @@ final class EngineRun: TrainingRun {
             "layer \(index)      |Z| mean \(short(layer.mean)), rms \(short(layer.rootMeanSquare)), max \(short(layer.largest)); bf16 at the largest logit is spaced \(layer.spacing)"
         }
             + layers.enumerated().filter { $0.element.clampedValues > 0 }.map { index, layer in
-                "layer \(index)      clamp of \(layer.clampedValues) values: \(layer.clamp.above) clipped above, 0 below, \(layer.clamp.zeroCodes) zero codes, \(layer.clamp.notANumber) NaN"
+                "layer \(index)      clamp of \(counted(layer.clampedValues, "value")): \(layer.clamp.above) clipped above, 0 below, \(layer.clamp.zeroCodes) zero codes, \(layer.clamp.notANumber) NaN"
             }
     }
 

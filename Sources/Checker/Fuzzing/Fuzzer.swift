@@ -24,7 +24,7 @@ public struct FuzzFault: Sendable {
             return "outputs/\(output.name) is \(output.verdict.rawValue): \(output.note ?? "")\(others)"
         }
         return
-            "outputs/\(output.name) differs in \(output.mismatches) of \(output.elements) elements, first at [\(first.position.map(String.init).joined(separator: ", "))]: expected \(first.expected.bits) = \(first.expected.decimal), got \(first.got.bits) = \(first.got.decimal)\(others)"
+            "outputs/\(output.name) differs in \(output.mismatches) of \(counted(output.elements, "element")), first at [\(first.position.map(String.init).joined(separator: ", "))]: expected \(first.expected.bits) = \(first.expected.decimal), got \(first.got.bits) = \(first.got.decimal)\(others)"
     }
 }
 

@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
             if not found:
                 print(f"no operation is called {' or '.join(options.operations)}", file=sys.stderr)
                 return 64
-            print(f"{options.output}: {found} cases")
+            print(f"{options.output}: {found} case{'' if found == 1 else 's'}")
             return 0
         if options.verb == "compare":
             from .comparison import report
