@@ -185,7 +185,7 @@ let package = Package(
         .testTarget(
             name: "CommandLineTests",
             dependencies: [
-                "touchstone", "Checker", "GoldenIO", "JSON", "Platform",
+                "touchstone", "Checker", "Engine", "GoldenIO", "JSON", "Platform",
                 .product(name: "Subprocess", package: "swift-subprocess"),
             ],
             swiftSettings: strict),

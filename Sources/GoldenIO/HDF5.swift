@@ -46,6 +46,12 @@ enum HDF5 {
         return lines
     }
 
+    /// Whether an entry of the stack says that something has a version, or a kind, that the library does not know.
+    static func saysVersion(_ line: String) -> Bool {
+        line.contains("Wrong version number") || line.contains("bad version number")
+            || line.contains("unknown") && line.contains("version")
+    }
+
     /// `errno` of the call of the system that failed first, where the stack tells one.
     static func systemCode(_ stack: [String]) -> Int32? {
         for line in stack.reversed() {
@@ -109,14 +115,20 @@ struct Place {
         self.error(.fileSystem, "cannot \(error.operation): \(error.reason)")
     }
 
-    /// The library's failure, with its stack; while writing, where a call of the system failed, that alone in one line: no space left, a file too
-    /// large. To be called right after the failed call.
+    /// The library's failure, with its stack. While writing, where a call of the system failed, that alone in one line: no space left, a file
+    /// too large. While reading, where the stack names a version, a newer format. To be called right after the failed call.
     func libraryError(_ message: String) -> GoldenIOError {
         let stack = HDF5.errorStack()
-        guard failure == .writeFailed, let code = HDF5.systemCode(stack) else {
-            return error(failure, message, stack: stack)
+        if failure == .writeFailed, let code = HDF5.systemCode(stack) {
+            return error(FileError("write", file, code: code))
         }
-        return error(FileError("write", file, code: code))
+        if failure == .damaged, let line = stack.first(where: HDF5.saysVersion) {
+            return error(
+                .newer,
+                "is of a newer format than HDF5 \(GoldenFile.libraryVersion) reads, or damaged where it says which: \(line)"
+            )
+        }
+        return error(failure, message, stack: stack)
     }
 
     /// Owns an identifier that a call has just returned.

@@ -349,12 +349,13 @@ public final class FileAppender: Sendable {
     /// Bytes that are in it; appended to by one thread at a time.
     private let size = Mutex(0)
 
-    /// Begins anew: what stood at `path` goes.
-    public init(_ path: String) throws(FileError) {
-        try Files.replace(path, with: [])
+    /// Begins anew with `bytes`: what stood at `path` goes.
+    public init(_ path: String, keeping bytes: [UInt8] = []) throws(FileError) {
+        try Files.replace(path, with: bytes)
         let descriptor = open(path, O_WRONLY | O_APPEND | O_CLOEXEC)
         guard descriptor >= 0 else { throw FileError("write", path, code: errno) }
         (self.path, self.descriptor) = (path, descriptor)
+        size.withLock { $0 = bytes.count }
     }
 
     deinit { close(descriptor) }
@@ -502,12 +503,71 @@ public enum StandardStreams {
     }
 }
 
+/// What tells a file from an earlier or later state of it.
+public struct FileStamp: Sendable, Hashable {
+    public let size: Int
+    /// Of the last change, since 1970.
+    public let seconds: Int
+    public let nanoseconds: Int
+}
+
 /// A regular file, open for reading at any offset; closed when the last reference goes.
 public final class FileReader: Sendable {
     public let path: String
     /// The file's size when it was opened.
     public let size: Int
     private let descriptor: Int32
+
+    /// A copy of what can be read only once, such as a pipe, in a file without a name that goes with the last reference.
+    ///
+    /// - Parameter progress: is told after every block how many bytes were copied; what it throws ends the copying.
+    /// - Throws: ``FileError``, and what `progress` throws.
+    public init(copyOf path: String, _ progress: (Int) throws -> Void) throws {
+        let source = open(path, O_RDONLY | O_CLOEXEC)
+        guard source >= 0 else { throw FileError("read", path, code: errno) }
+        defer { close(source) }
+        let folder = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+        var name = Array("\(folder)/touchstone-XXXXXX".utf8CString)
+        let copy = mkstemp(&name)
+        guard copy >= 0 else { throw FileError("create a file in", folder, code: errno) }
+        unlink(name)
+        self.path = path
+        descriptor = copy
+        var size = 0
+        var block = [UInt8](repeating: 0, count: 1 << 16)
+        while true {
+            let count = read(source, &block, block.count)
+            if count < 0 {
+                if errno == EINTR { continue }
+                throw FileError("read", path, code: errno)
+            }
+            if count == 0 { break }
+            var offset = 0
+            while offset < count {
+                let written = block[offset..<count].withUnsafeBytes { write(copy, $0.baseAddress, $0.count) }
+                if written < 0 {
+                    if errno == EINTR { continue }
+                    throw FileError("copy to a file in \(folder)", path, code: errno)
+                }
+                offset += written
+            }
+            size += count
+            try progress(size)
+        }
+        self.size = size
+    }
+
+    /// The file's size and the time of its last change, as they are now.
+    public func stamp() throws(FileError) -> FileStamp {
+        var status = stat()
+        guard fstat(descriptor, &status) == 0 else { throw FileError("read", path, code: errno) }
+        #if canImport(Darwin)
+            let time = status.st_mtimespec
+        #else
+            let time = status.st_mtim
+        #endif
+        return FileStamp(size: Int(status.st_size), seconds: Int(time.tv_sec), nanoseconds: Int(time.tv_nsec))
+    }
 
     /// - Throws: ``FileError``; a folder is `EISDIR`, a device or pipe `EINVAL`.
     public init(_ path: String) throws(FileError) {

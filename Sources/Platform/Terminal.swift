@@ -21,8 +21,11 @@ public enum Terminal {
         return Int(size.ws_col)
     }
 
-    /// Writes to standard error at once, unbuffered.
-    public static func writeError(_ text: String) {
+    /// Writes to standard error at once, unbuffered, as ``PlainText/shown(_:)`` gives it: names and texts may come from anywhere.
+    public static func writeError(_ text: String) { draw(PlainText.shown(text)) }
+
+    /// Writes to standard error as it is, commands for the terminal included: for text of the program's own.
+    public static func draw(_ text: String) {
         var text = text
         text.withUTF8 { buffer in
             var offset = 0

@@ -16,12 +16,11 @@ struct EngineOptions: ParsableArguments {
     @Option(
         name: .long,
         help:
-            "Threads of the engine, or of the reference; one a processor by default, under MPI the processors shared among the ranks of a machine."
-    )
+            "Threads of the engine, or of the reference; one a processor by default, under MPI the processors shared among the ranks of a machine.",
+        transform: Number.whole(1...1024))
     var threads: Int?
 
     func validate() throws {
-        if let threads, !(1...1024).contains(threads) { throw ValidationError("--threads takes 1 to 1024.") }
         if let isa, InstructionSets.named(isa) == nil {
             let names = InstructionSets.available.map(\.name).joined(separator: ", ")
             throw ValidationError("This machine has no instruction set '\(isa)' for the engine; it has \(names).")
@@ -34,8 +33,7 @@ struct EngineOptions: ParsableArguments {
     func context(processes: Int = 1) throws -> EngineContext {
         applyToReference()
         for refusal in InstructionSets.refused {
-            FileHandle.standardError.write(
-                Data("touchstone: not using \(refusal.name): \(refusal.complaint)\n".utf8))
+            Terminal.writeError("touchstone: not using \(refusal.name): \(refusal.complaint)\n")
         }
         let kernels = InstructionSets.named(isa) ?? InstructionSets.available[0]
         let processors = ProcessInfo.processInfo.activeProcessorCount
@@ -54,18 +52,16 @@ struct EngineOptions: ParsableArguments {
 
     /// For reports.
     static func name(_ context: EngineContext) -> String {
-        "engine, \(context.kernels.name), \(context.pool.count) \(context.pool.count == 1 ? "thread" : "threads")"
+        "engine, \(context.kernels.name), \(counted(context.pool.count, "thread"))"
     }
 }
 
 /// How many threads the reference uses, for commands that have no engine. The bits do not depend on it.
 struct ThreadOptions: ParsableArguments {
-    @Option(name: .long, help: "Threads of the reference; one a processor by default.")
+    @Option(
+        name: .long, help: "Threads of the reference; one a processor by default.",
+        transform: Number.whole(1...1024))
     var threads: Int?
-
-    func validate() throws {
-        if let threads, !(1...1024).contains(threads) { throw ValidationError("--threads takes 1 to 1024.") }
-    }
 
     func apply() { if let threads { Workers.use(threads: threads) } }
 }

@@ -75,7 +75,7 @@ struct Evaluate: ParsableCommand {
 
     func run() throws {
         let file = try GoldenFile(reading: input)
-        guard !file.caseNames.isEmpty else { throw CommandError("\(input): no cases in it") }
+        guard !file.caseNames.isEmpty else { throw CommandError("\(input) has no case") }
         let writer = try GoldenWriter(path: output, header: header(of: file))
         engine.applyToReference()
         let catalog = backend == .engine ? EngineCatalog(try engine.context()) : nil
@@ -124,7 +124,9 @@ struct Evaluate: ParsableCommand {
             Terminal.writeError("touchstone: warning: no recipe in \(input) has the key '\(override.key)' of --with\n")
         }
         if !quiet {
-            print("\(output): \(file.caseNames.count) cases, \(elements) output elements, \(backend.rawValue)")
+            print(
+                "\(output): \(counted(file.caseNames.count, "case")), \(counted(elements, "output element")), \(backend.rawValue)"
+            )
         }
     }
 

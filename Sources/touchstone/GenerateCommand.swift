@@ -9,7 +9,7 @@ extension Suite: ExpressibleByArgument {}
 extension Tier: ExpressibleByArgument {}
 
 /// A 64-bit seed: decimal, or hexadecimal after 0x.
-struct Seed: ExpressibleByArgument {
+struct Seed: CustomStringConvertible {
     let value: UInt64
     init(_ value: UInt64) { self.value = value }
     init?(argument: String) {
@@ -17,7 +17,7 @@ struct Seed: ExpressibleByArgument {
         guard let parsed else { return nil }
         value = parsed
     }
-    var defaultValueDescription: String { "0x" + String(value, radix: 16) }
+    var description: String { "0x" + String(value, radix: 16) }
 }
 
 struct Generate: ParsableCommand {
@@ -44,7 +44,7 @@ struct Generate: ParsableCommand {
             "The folder to write to. GoldenData, or GoldenData-<tier> for the larger tiers.", valueName: "dir"))
     var output: String?
 
-    @Option(name: .long, help: "Seeds the sampled cases.")
+    @Option(name: .long, help: "Seeds the sampled cases.", transform: Number.seed)
     var seed: Seed = Seed(GoldenSuites.defaultSeed)
 
     @Flag(name: .long, help: "Write recipes and inputs without the answers.")
@@ -67,7 +67,7 @@ struct Generate: ParsableCommand {
         let bytes = manifest.files.reduce(0) { $0 + $1.bytes }
         let cases = manifest.files.reduce(0) { $0 + $1.cases }
         print(
-            "\(directory): \(manifest.files.count) files, \(cases) cases, \(compact(Double(bytes), "B")), specification \(Specification.version), \(duration(monotonicSeconds() - start))"
+            "\(directory): \(counted(manifest.files.count, "file")), \(counted(cases, "case")), \(compact(Double(bytes), "B")), specification \(Specification.version), \(duration(monotonicSeconds() - start))"
         )
     }
 }
@@ -83,6 +83,9 @@ enum GoldenSet {
     static func generate(
         suites: [Suite], tier: Tier, seed: UInt64, directory: String, inputsOnly: Bool, quiet: Bool
     ) throws -> Manifest {
+        try Files.createFolder(directory)
+        let lock = try Exclusive.folder(directory)
+        defer { lock.release() }
         let plans = suites.flatMap { GoldenSuites.files(of: $0, tier: tier, seed: seed) }
         let total = plans.reduce(0) { $0 + $1.cases.count }
         let bar = ProgressBar("generate", total: UInt64(total), unit: "cases", quiet: quiet)
@@ -100,7 +103,7 @@ enum GoldenSet {
                 if Interruption.isRequested, !written.isEmpty {
                     bar.finish()
                     Terminal.writeError(
-                        "touchstone: \(written.count) of \(plans.count) files are written and stay; MANIFEST.json is as it was\n"
+                        "touchstone: \(written.count) of \(counted(plans.count, "file")) are written and stay; MANIFEST.json is as it was\n"
                     )
                 }
                 try Interruption.check()

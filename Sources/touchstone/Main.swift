@@ -16,7 +16,7 @@ struct Touchstone: ParsableCommand {
             writes another, or a shared library.
 
             Exit status: 0 conforms, 1 does not conform, 2 could not be judged (an unreadable file, a failed process), \
-            64 usage, 130 ended by Ctrl-C, 143 ended by SIGTERM.
+            64 usage, 130 and 143 ended by Ctrl-C and SIGTERM.
             """,
         version: "touchstone \(Specification.softwareVersion), specification \(Specification.version)",
         subcommands: [
@@ -32,7 +32,7 @@ struct Touchstone: ParsableCommand {
     static func main() {
         StandardStreams.open()
         do {
-            var command = try parseAsRoot()
+            var command = try parseAsRoot(Number.joiningNegative(Array(CommandLine.arguments.dropFirst())))
             do {
                 // The host of a plug-in is the plug-in's process: signals, memory and threads are its own business.
                 if !(command is PluginHostCommand) { try prepare() }

@@ -16,7 +16,7 @@ struct Mutate: ParsableCommand {
 
             Damage is no deviation and has no name: it must be caught, and the rate of named defects is taken over deviations and pairs alone.
 
-            Exit status 1 if a defect survives, or if fewer than nine of ten that have a name are named.
+            Exit status: 1 if a defect survives, or if fewer than nine of ten that have a name are named; 2 if there was no defect to catch.
             """)
 
     @Option(name: .long, help: ArgumentHelp("The folder of goldens, or one golden file.", valueName: "path"))
@@ -28,7 +28,7 @@ struct Mutate: ParsableCommand {
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "Only defects whose name, with its operation, contains this: 'dot.gemm', 'order', 'damage.', 'truncated'.",
+            "Only defects whose name, with its operation, contains this, * and ? as in --case of `validate`: 'dot.gemm', 'order', 'damage.', 'truncated'.",
             valueName: "text"))
     var only: String?
 
@@ -62,8 +62,9 @@ struct Mutate: ParsableCommand {
         }
         let mutator = Mutator(cases: cases)
         let all = try mutator.mutations(isQuick: quick)
-        let mutations = all.filter { mutation in only.map { mutation.description.contains($0) } ?? true }
-        let files = FileMutation.allCases.filter { file in only.map { file.rawValue.contains($0) } ?? true }
+        let pattern = only.flatMap { NamePattern("*\($0)*") }
+        let mutations = all.filter { mutation in pattern?.matches(mutation.description) ?? true }
+        let files = FileMutation.allCases.filter { file in pattern?.matches(file.rawValue) ?? true }
         if let only, mutations.isEmpty, files.isEmpty { throw Self.noSuchDefect(only, among: all) }
         let bar = ProgressBar("mutate", total: UInt64(mutations.count + files.count), unit: "defects", quiet: quiet)
         let outcomes = try outcomes(mutator, mutations, bar)
@@ -81,7 +82,7 @@ struct Mutate: ParsableCommand {
             case .json: print(try summary.json.text(indented: true))
             }
         }
-        if !summary.isGood { throw ExitCode(1) }
+        try end(summary.judgement)
     }
 
     /// Says which names come near.
@@ -133,7 +134,11 @@ struct Mutate: ParsableCommand {
         var accidentsCaught: Int {
             illegal.count { !$0.mutation.kind.hasName && $0.fate == .caught } + files.count { $0.complaint != nil }
         }
-        var isGood: Bool { caught == defects && named * 10 >= nameable * 9 }
+        /// Legal reorderings are no defects: where there was nothing else, nothing was tried.
+        var judgement: Judgement {
+            if defects == 0 { return .notJudged }
+            return caught == defects && named * 10 >= nameable * 9 ? .conforms : .doesNotConform
+        }
 
         func text(isVerbose: Bool) -> String {
             var lines: [String] = []
@@ -195,13 +200,19 @@ struct Mutate: ParsableCommand {
                 }
             }
             let legal = outcomes.count - illegal.count
+            let word =
+                switch judgement {
+                case .conforms: "GOOD"
+                case .doesNotConform: "NOT GOOD"
+                case .notJudged: "NO DEFECT PLANTED"
+                }
             let kinds =
                 nameable == 0
                 ? "none of them has a name"
                 : "\(named) of the \(nameable) that have a name named (\(percent(named, nameable))), which is \(percent(named, defects)) of all"
             lines += [
                 "",
-                "\(isGood ? "GOOD" : "NOT GOOD"): \(caught) of \(counted(defects, "defect")) caught (\(percent(caught, defects))); \(kinds)",
+                "\(word): \(caught) of \(counted(defects, "defect")) caught (\(percent(caught, defects))); \(kinds)",
                 "accidental damage, which has no name: \(accidentsCaught) of \(accidents) caught; \(counted(legal, "plant")) turned out to be legal reorderings",
             ]
             return lines.joined(separator: "\n") + "\n"
@@ -216,7 +227,8 @@ struct Mutate: ParsableCommand {
                 "format": 1, "defects": .integer(Int64(defects)), "caught": .integer(Int64(caught)),
                 "nameable": .integer(Int64(nameable)), "named": .integer(Int64(named)),
                 "damage": .integer(Int64(accidents)), "damage_caught": .integer(Int64(accidentsCaught)),
-                "good": .bool(isGood), "legal_reorderings": .integer(Int64(outcomes.count - illegal.count)),
+                "good": .bool(judgement == .conforms),
+                "legal_reorderings": .integer(Int64(outcomes.count - illegal.count)),
                 "outcomes": .array(
                     outcomes.map { outcome in
                         .object([

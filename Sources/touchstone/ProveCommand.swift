@@ -1,5 +1,6 @@
 import ArgumentParser
 import BFloat16
+import Checker
 import EngineProver
 import ExactMath
 import Foundation
@@ -25,7 +26,8 @@ struct Prove: ParsableCommand {
 struct ProofOptions: ParsableArguments {
     @Option(
         name: .long,
-        help: ArgumentHelp("Do part I of N of the cases; the parts are disjoint and together all.", valueName: "i/n"))
+        help: ArgumentHelp("Do part I of N of the cases; the parts are disjoint and together all.", valueName: "i/n"),
+        transform: Number.shard)
     var shard: Shard = .whole
 
     @Option(
@@ -34,21 +36,19 @@ struct ProofOptions: ParsableArguments {
             "Keep the state in this file and go on from it; a finished one repeats its outcome.", valueName: "file"))
     var resume: String?
 
-    @Option(name: .long, help: "Threads; all cores by default.")
+    @Option(name: .long, help: "Threads; all cores by default.", transform: Number.whole(1...1024))
     var threads: Int = Workers.processorCount
 
     @Flag(name: .long, help: "Print the outcome only.")
     var quiet = false
-
-    func validate() throws {
-        guard (1...1024).contains(threads) else { throw ValidationError("--threads takes 1 to 1024.") }
-    }
 
     /// Runs a proof under a progress bar and prints its outcome.
     func run(
         _ label: String, total: UInt64, method: String,
         _ body: (_ progress: (ExhaustiveProgress) throws -> Void) throws -> ExhaustiveOutcome
     ) throws {
+        let lock = try resume.map(Exclusive.file)
+        defer { lock?.release() }
         let bar = ProgressBar(label, total: total / UInt64(shard.count), unit: "cases", quiet: quiet)
         let outcome = try body { progress in
             bar.update(progress.done)
@@ -62,14 +62,8 @@ struct ProofOptions: ParsableArguments {
         print("mismatches  \(outcome.mismatches)")
         print("time        \(duration(outcome.seconds))")
         for mismatch in outcome.firstMismatches { print("  \(mismatch)") }
-        if outcome.mismatches > 0 { throw ExitCode(1) }
-    }
-}
-
-extension Shard: ExpressibleByArgument {
-    public init?(argument: String) {
-        guard let shard = try? Shard(argument) else { return nil }
-        self = shard
+        guard outcome.cases > 0 else { throw CommandError("nothing was proved: shard \(shard) has no case") }
+        try end(outcome.mismatches == 0 ? .conforms : .doesNotConform)
     }
 }
 
@@ -91,10 +85,10 @@ struct ProveBFloat16: ParsableCommand {
     @Option(name: .long, help: "after or before: when a result counts as tiny.")
     var tininess: Tininess = .afterRounding
 
-    @Option(name: .long, help: "Chooses the random words of sr and the sampled operands.")
+    @Option(name: .long, help: "Chooses the random words of sr and the sampled operands.", transform: Number.seed)
     var seed: Seed = Seed(1)
 
-    @Option(name: .long, help: "Sampled cases, where not all can be done.")
+    @Option(name: .long, help: "Sampled cases, where not all can be done.", transform: Number.count(1...1 << 48))
     var samples: UInt64 = 1 << 28
 
     @OptionGroup var options: ProofOptions
@@ -137,7 +131,7 @@ struct ProveSquinch: ParsableCommand {
         print(
             "a scale byte by a logarithm rounded to fp32 would be wrong at \(naive.wrongAtThreshold) of 255 thresholds and just below \(naive.wrongBelowThreshold)"
         )
-        if !outcome.mismatches.isEmpty { throw ExitCode(1) }
+        try end(outcome.mismatches.isEmpty ? .conforms : .doesNotConform)
     }
 }
 
