@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <unistd.h>
 
 extern void *__libc_malloc(size_t);
@@ -30,21 +31,29 @@ static __thread int is_ending_here;
 static void *_Atomic reserve;
 
 void touchstone_end_on_scarcity(void (*end)(size_t bytes)) {
-    __libc_free(atomic_exchange(&reserve, end ? __libc_malloc(1 << 20) : NULL));
+    __libc_free(atomic_exchange(&reserve, end ? __libc_malloc(4 << 20) : NULL));
     atomic_store(&ending, end);
 }
 
 static void scarce(size_t bytes) {
     void (*end)(size_t) = atomic_load(&ending);
     if (!end) return;
+    static __thread size_t first;
     if (is_ending_here) {
-        static const char message[] = "touchstone: error: out of memory\n";
-        if (write(2, message, sizeof message - 1) < 0) _exit(2);
+        // Not even that much was left: the least that can be said.
+        char text[64] = "touchstone: error: no memory for ", digits[20];
+        size_t length = strlen(text), count = 0;
+        do digits[count++] = '0' + first % 10;
+        while (first /= 10);
+        while (count > 0) text[length++] = digits[--count];
+        memcpy(text + length, " B\n", 3);
+        if (write(2, text, length + 3) < 0) _exit(2);
         _exit(2);
     }
     // One thread ends the process; the others wait for that.
     if (atomic_exchange(&is_ending, 1)) for (;;) pause();
     is_ending_here = 1;
+    first = bytes;
     __libc_free(atomic_exchange(&reserve, NULL));
     end(bytes);
 }

@@ -31,7 +31,7 @@ public enum MemoryLimits {
     /// What a failed allocation of so many bytes is said to be caused by.
     public static func explanation(of bytes: Int) -> String {
         let least = bounds.min { $0.bytes < $1.bytes }
-        return "no memory for \(text(bytes))" + (least.map { ": \($0.clause)" } ?? "")
+        return "no memory for \(text(bytes))" + (least.map { ": \($0.cause)" } ?? "")
     }
 
     /// "1.5 GB" and the like: decimal units, as everywhere in this program.
@@ -49,15 +49,21 @@ public enum MemoryLimits {
         /// That can be taken from now on.
         let bytes: Int
         let clause: String
+        /// Why no more could be taken.
+        var cause: String
     }
 
     private static var bounds: [Bound] {
         var bounds: [Bound] = []
         let physical = Int(sysconf(Int32(_SC_PHYS_PAGES))) * Int(sysconf(Int32(_SC_PAGESIZE)))
-        if physical > 0 { bounds.append(Bound(bytes: physical / 10 * 9, clause: "this machine has \(text(physical))")) }
+        if physical > 0 {
+            let has = "this machine has \(text(physical))"
+            bounds.append(Bound(bytes: physical / 10 * 9, clause: has, cause: has))
+        }
         #if canImport(Glibc) || canImport(Musl)
             if let group = controlGroupLimit, group < physical {
-                bounds.append(Bound(bytes: group / 10 * 9, clause: "the control group has \(text(group))"))
+                let has = "the control group has \(text(group))"
+                bounds.append(Bound(bytes: group / 10 * 9, clause: has, cause: has))
             }
             #if canImport(Musl)
                 let shell = [
@@ -76,7 +82,8 @@ public enum MemoryLimits {
                 bounds.append(
                     Bound(
                         bytes: left,
-                        clause: "the limit of \(text(Int(limit.rlim_cur))) on the \(name) leaves \(text(left))"))
+                        clause: "the limit of \(text(Int(limit.rlim_cur))) on the \(name) leaves \(text(left))",
+                        cause: "the limit on the \(name) is \(text(Int(limit.rlim_cur)))"))
             }
         #endif
         return bounds

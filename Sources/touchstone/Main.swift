@@ -82,7 +82,7 @@ struct Touchstone: ParsableCommand {
     private static func runToEnd(_ command: sending any AsyncParsableCommand) throws {
         let outcome = Synchronized<Result<Void, any Error>?>(nil)
         let gate = ThreadGate()
-        Task {
+        Task.detached {
             var command = command
             do {
                 try await command.run()
