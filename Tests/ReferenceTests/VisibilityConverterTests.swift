@@ -431,7 +431,7 @@ struct VisibilityConverterTests {
         var random = Random()
         var (converted, refused) = (0, 0)
         for _ in 0..<400 {
-            let (queries, keys, offset) = (random.below(4), random.below(5), random.below(3))
+            let (queries, keys, offset) = (random.below(6), random.below(6), random.below(3))
             let definition = Definition(queries: queries, keys: keys) { _, _ in random.below(2) > 0 }
             for orientation in MaskOrientation.allCases {
                 func convert() throws -> Visibility {
