@@ -27,8 +27,9 @@ extension Judge {
                     var answer = question
                     answer.outputs = outputs
                     let found = try judge(
-                        drawn: answer, against: right, suite: suite, file: golden.path, options: options,
-                        wantsPictures: report.needsPictures(options))
+                        CaseView(answer), against: CaseView(right), suite: suite, file: golden.path, options: options,
+                        wantsPictures: report.needsPictures(options)
+                    ) { report.append(undrawn: $0) }
                     report.append(found)
                     onAnswer?(Observation(right, outputs: outputs, judged: found))
                     report.noteExtraOutputs(of: answer, against: right, from: implementation.name)

@@ -37,10 +37,10 @@ public struct JudgingOptions: Sendable {
 public enum Judge {
     /// Adds the verdicts on every case of `golden` to a report. Both files are read in parts: memory does not grow with their tensors, but for
     /// ``/GoldenIO/StoredTensor``'s filtered chunks. A case that the candidate lacks, or has no output of, is skipped unless
-    /// ``JudgingOptions/requiresAll``.
+    /// ``JudgingOptions/requiresAll``. Outputs that have too few draws for their policy are not judged: ``Report/undrawn``.
     ///
     /// - Parameter onAnswer: Called with each case that was answered, whole in memory; nil: none is read whole.
-    /// - Throws: `GoldenIOError` if either file cannot be read; ``JudgingError/tooFewDraws(caseName:output:draws:needed:)``; `Interrupted`.
+    /// - Throws: `GoldenIOError` if either file cannot be read; `Interrupted`.
     public static func judge(
         _ candidate: GoldenFile, against golden: GoldenFile, options: JudgingOptions, into report: inout Report,
         onAnswer: ((Observation) -> Void)? = nil
@@ -51,17 +51,24 @@ public enum Judge {
             let right = CaseView(try golden.openCase(name, groups: [.inputs, .outputs, .truth, .bounds]))
             let answer =
                 offered.contains(name)
-                ? CaseView(try candidate.openCase(name, groups: [.inputs, .outputs])) : nil
+                ? try CaseView(ofCandidate: candidate, name) : nil
             let suite = golden.header.suite
-            if !options.requiresAll, answer?[.outputs].isEmpty ?? true, !right[.outputs].isEmpty {
+            if !options.requiresAll, answer.map({ $0[.outputs].isEmpty && $0.isReadable }) ?? true,
+                !right[.outputs].isEmpty
+            {
                 report.append(skipped: SkippedCase(suite: suite, file: golden.path, name: name, op: right.op))
                 continue
             }
             let found = try judge(
                 answer, against: right, suite: suite, file: golden.path, options: options,
-                wantsPictures: report.needsPictures(options))
+                wantsPictures: report.needsPictures(options)
+            ) { report.append(undrawn: $0) }
             report.append(found)
-            if let onAnswer, answer != nil {
+            for (extra, why) in (answer?.unreadableOutputs ?? [:]).sorted(by: { $0.key < $1.key })
+            where right[.outputs, extra] == nil {
+                report.append(note: "\(candidate.path): case '\(name)': \(why); it is no output, not judged")
+            }
+            if let onAnswer, let answer, answer.isReadable {
                 let given = try candidate.readCase(name, groups: [.outputs, .intermediates])
                 onAnswer(
                     Observation(
@@ -117,9 +124,10 @@ public enum Judge {
             applied: options.policy(for: right.op, named.name), nanRule: options.nanRule, answer: answer)
     }
 
+    /// - Parameter onTooFewDraws: Called with each output that has too few draws to judge, which the report then lacks.
     static func judge(
         _ answer: CaseView?, against right: CaseView, suite: String, file: String, options: JudgingOptions,
-        wantsPictures: Bool
+        wantsPictures: Bool, onTooFewDraws: (UndrawnOutput) throws -> Void = { throw $0.error }
     ) throws -> CaseReport {
         let complaint = try answer.flatMap { try inputComplaint($0, right) }
         var outputs: [OutputReport] = []
@@ -128,8 +136,15 @@ public enum Judge {
             comparison.wantsPictures = wantsPictures
             if let complaint {
                 outputs.append(comparison.unjudged(.malformed, complaint))
+            } else if let why = answer?.unreadableOutputs[named.name] {
+                outputs.append(comparison.unjudged(.malformed, why))
             } else {
-                outputs.append(try comparison.report(answer?[.outputs, named.name]))
+                do { outputs.append(try comparison.report(answer?[.outputs, named.name])) } catch let error
+                    as JudgingError
+                {
+                    guard case .tooFewDraws = error else { throw error }
+                    try onTooFewDraws(UndrawnOutput(op: right.op, output: named.name, error: error))
+                }
             }
         }
         var report = CaseReport(
@@ -144,6 +159,7 @@ public enum Judge {
         if !answer.op.isEmpty && answer.op != right.op {
             return "the case's op is '\(answer.op)', expected '\(right.op)'"
         }
+        if let why = answer.unreadableInput { return why }
         for named in answer[.inputs] {
             guard let expected = right[.inputs, named.name] else { continue }
             if try !isSame(named.tensor, expected) {

@@ -178,11 +178,14 @@ public struct Report: Sendable, Hashable {
     public private(set) var differences: [String] = []
     /// What the candidate has beside what was judged, and what was not compared.
     public private(set) var notes: [String] = []
+    /// Outputs that were not judged, for want of draws.
+    public private(set) var undrawn: [UndrawnOutput] = []
 
     public init(subject: String) { self.subject = subject }
 
-    /// Adds a case; pictures of outputs that conform are dropped.
+    /// Adds a case; pictures of outputs that conform are dropped. A case of which nothing was judged, for want of draws, does not count.
     public mutating func append(_ report: CaseReport) {
+        if report.outputs.isEmpty, undrawn.contains(where: { $0.caseName == report.name }) { return }
         var report = report
         for index in report.outputs.indices where report.outputs[index].verdict.conforms {
             report.outputs[index].pictures = nil
@@ -191,7 +194,35 @@ public struct Report: Sendable, Hashable {
     }
     public mutating func append(difference: String) { differences.append(difference) }
     public mutating func append(note: String) { notes.append(note) }
+    mutating func append(undrawn: UndrawnOutput) { self.undrawn.append(undrawn) }
     public mutating func append(skipped: SkippedCase) { self.skipped.append(skipped) }
+
+    /// Adds a note that says which outputs had too few draws, and how many cases of them had enough.
+    ///
+    /// - Throws: ``JudgingError/tooFewDraws(caseName:output:draws:needed:)`` where no case of an operation had enough for one of its outputs: nothing says
+    ///   whether that is right.
+    public mutating func noteUndrawn() throws(JudgingError) {
+        var counts: [String: Int] = [:]
+        var order: [String] = []
+        for one in undrawn {
+            let name = "\(one.op)/\(one.output)"
+            let isJudged = cases.contains { report in
+                report.op == one.op
+                    && report.outputs.contains {
+                        $0.name == one.output && $0.policy == .distribution && $0.mismatches > 0
+                    }
+            }
+            guard isJudged else { throw one.error }
+            if counts[name] == nil { order.append(name) }
+            counts[name, default: 0] += 1
+        }
+        if order.isEmpty { return }
+        let list = order.map { "\($0) in \(counts[$0] ?? 0) \(counts[$0] == 1 ? "case" : "cases")" }
+        append(
+            note:
+                "too few draws for the policy distribution, not judged there: \(list.joined(separator: ", ")); other cases of each had enough"
+        )
+    }
 
     /// Whether the next case is to be judged with pictures.
     public func needsPictures(_ options: JudgingOptions) -> Bool { pictureCount < options.pictures }
@@ -223,6 +254,19 @@ public struct Report: Sendable, Hashable {
     public func refuseVacuous() throws(JudgingError) {
         let tolerant = cases.flatMap(\.outputs).filter { $0.policy != .exact && $0.elements > 0 }
         if let first = tolerant.first, tolerant.allSatisfy(\.isVacuous) { throw .vacuous(first.policy) }
+    }
+}
+
+/// An output that was not judged, for want of draws.
+public struct UndrawnOutput: Sendable, Hashable {
+    public let op: String
+    public let output: String
+    /// ``JudgingError/tooFewDraws(caseName:output:draws:needed:)``
+    public let error: JudgingError
+
+    var caseName: String? {
+        if case .tooFewDraws(let name, _, _, _) = error { return name }
+        return nil
     }
 }
 

@@ -398,7 +398,7 @@ public struct StepVerifier {
             case "mlp.up.output": return try linear("\(l).mlp.norm.output", "\(l).mlp.up", c.feedForwardWidth)
             case "mlp.limit":
                 return Rule(cost: 10 * c.width * c.feedForwardWidth) { _ in
-                    if c.clamp == .static { return .fp32(c.clampLimit.bitPattern) }
+                    if c.clamp == .static { return .fp32(c.clampLimit == 0 ? 0 : c.clampLimit.bitPattern) }
                     let weights = weight("\(l).mlp.up", 0, c.width * c.feedForwardWidth)
                     return .fp32(
                         try Clamp.dynamicLimit(

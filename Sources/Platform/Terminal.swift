@@ -6,7 +6,6 @@
     import Glibc
 #endif
 import Dispatch
-import Synchronization
 
 /// What the program needs to know of the terminal and the machine it runs on.
 public enum Terminal {
@@ -41,61 +40,6 @@ public enum Terminal {
 
 /// Seconds on a clock that never goes back. For progress only: no clock has a part in anything that produces bits.
 public func monotonicSeconds() -> Double { Double(DispatchTime.now().uptimeNanoseconds) * 1e-9 }
-
-/// Ctrl-C and SIGTERM end long work between two steps, so that nothing half-written stays behind.
-public enum Interruption {
-    private static let requested = Atomic<Bool>(false)
-    /// The first signal that asked for the end; 0 before that.
-    private static let first = Atomic<Int32>(0)
-    // A serial queue always gets a thread; the global ones have as many as there are processors, and long work fills them.
-    private static let queue = DispatchQueue(label: "signals", qos: .userInteractive)
-    private static let sources = Mutex<[any DispatchSourceSignal]>([])
-
-    /// From now on SIGINT and SIGTERM are noted instead of ending the process. The second of a kind ends it at once, for people who do
-    /// not want to wait; temporary files go then too.
-    ///
-    /// - Parameter userSignal: SIGUSR1 as well, which `mpirun` hands on to its processes and which schedulers send before the time is over; it may
-    ///   come often.
-    public static func watch(userSignal: Bool = false) {
-        sources.withLock { sources in
-            guard sources.isEmpty else { return }
-            for number in [SIGINT, SIGTERM] + (userSignal ? [SIGUSR1] : []) {
-                signal(number, SIG_IGN)
-                let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
-                let times = Atomic<Int>(0)
-                source.setEventHandler {
-                    requested.store(true, ordering: .relaxed)
-                    if number != SIGUSR1 {
-                        _ = first.compareExchange(expected: 0, desired: number, ordering: .relaxed)
-                    }
-                    guard times.wrappingAdd(1, ordering: .relaxed).newValue > 1, number != SIGUSR1 else { return }
-                    Files.discardTemporaries()
-                    _exit(128 + number)
-                }
-                source.resume()
-                sources.append(source)
-            }
-        }
-    }
-
-    /// Whether a signal has asked the program to end.
-    public static var isRequested: Bool { requested.load(ordering: .relaxed) }
-
-    /// What the shell expects of a program that a signal has ended: 130 after SIGINT, 143 after SIGTERM.
-    public static var exitStatus: Int32 {
-        let number = first.load(ordering: .relaxed)
-        return 128 + (number == 0 ? SIGINT : number)
-    }
-
-    /// - Throws: ``Interrupted`` if a signal has asked the program to end.
-    public static func check() throws { if isRequested { throw Interrupted() } }
-}
-
-/// The work was ended by a signal; no file is half-written.
-public struct Interrupted: Error, CustomStringConvertible {
-    public init() {}
-    public var description: String { "interrupted" }
-}
 
 /// The processor, as the operating system describes it.
 public enum Machine {

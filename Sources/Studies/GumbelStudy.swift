@@ -159,7 +159,7 @@ extension Study {
     ) throws -> (bias: [Chart.Series], variance: [Chart.Series]) {
         let c = teacher.configuration
         let v = c.vocabulary
-        let batch = TrainingBatch(Array(try lab.corpus(c.sequenceLength).heldOut.prefix(1)))
+        let batch = TrainingBatch(try lab.corpus(c.sequenceLength).heldOut.prefix(1))
         let rows = min(64, batch.tokens.count)
         let s = Array(try logits(teacher, batch).prefix(rows * v))
         let exact = try TargetSampler(context: lab.context, method: .gumbel, k: v, seed: lab.options.seed)
@@ -212,7 +212,7 @@ extension Study {
     ) throws -> Double {
         let c = teacher.configuration
         let v = c.vocabulary
-        let sequences = Array(try lab.corpus(c.sequenceLength).heldOut.prefix(16))
+        let sequences = try lab.corpus(c.sequenceLength).heldOut.prefix(16)
         var (sum, count) = (0.0, 0)
         for first in stride(from: 0, to: sequences.count, by: c.batch) {
             let part = Array(sequences[first..<min(first + c.batch, sequences.count)])

@@ -148,7 +148,7 @@ private struct AttentionState {
         let count = Double(max(1, values.count))
         (mean, rootMeanSquare) = (sum / count, (squares / count).squareRoot())
         largest = values.reduce(0) { max($0, Double(abs($1))) }
-        error = try Self.error(trainer.configuration, first.mapValues(\.bf16), try lab.corpus(64).heldOut[0])
+        error = try Self.error(trainer.configuration, first.mapValues(\.bf16), try lab.corpus(64).heldOut.sequence(0))
     }
 
     /// The root mean square of (o - exact) / bound over the first sequence and layer 0.

@@ -61,7 +61,7 @@ struct Bench: ParsableCommand {
     }
 
     func run() throws {
-        let context = engine.context()
+        let context = try engine.context()
         let groups = only.isEmpty ? Group.allCases : only
         var rows: [Row] = []
         func add(_ group: Group, _ item: Benchmark.Item, limit: Double? = nil) {
@@ -143,6 +143,7 @@ struct Bench: ParsableCommand {
 
     private func trainingStep(_ context: EngineContext) throws -> Row {
         let c = try ModelConfiguration.reading(config)
+        try EngineRun.requireMemory(Trainer.bytes(c, threads: context.pool.count), for: "the training step")
         let trainer = Trainer(c, context)
         trainer.initialize()
         let n = c.batch * c.sequenceLength

@@ -6,7 +6,7 @@ import GoldenIO
 import Goldens
 import Platform
 
-struct Check: AsyncParsableCommand {
+struct Check: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Run the engine on the goldens' inputs and compare every bit.",
         discussion: """
@@ -25,9 +25,8 @@ struct Check: AsyncParsableCommand {
     @OptionGroup var engine: EngineOptions
     @OptionGroup var report: ReportOptions
 
-    func run() async throws {
-        Interruption.watch()
-        let context = engine.context()
+    func run() throws {
+        let context = try engine.context()
         let catalog = EngineCatalog(context)
         var result = Report(subject: EngineOptions.name(context))
         let options = JudgingOptions(policy: .exact, selection: selection.selection, pictures: report.pictures)

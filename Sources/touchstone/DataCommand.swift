@@ -2,7 +2,7 @@ import ArgumentParser
 import Foundation
 import TrainingData
 
-struct DataCommand: AsyncParsableCommand {
+struct DataCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "data",
         abstract: "Show how texts become sequences of tokens.",
@@ -24,13 +24,15 @@ struct DataCommand: AsyncParsableCommand {
     @Option(name: .long, help: "How many sequences to show.", transform: Number.whole(0...1 << 30))
     var show = 0
 
-    func run() async throws {
-        let corpus = try TrainingCorpus(path: path, sequenceLength: sequenceLength)
+    func run() throws {
+        let corpus = try TrainingCorpus(reading: path, sequenceLength: sequenceLength)
         print(corpus.report)
         for line in skipped ? corpus.report.skippedFiles.map(\.description) : corpus.report.skippedLines {
             print("skipped      \(line)")
         }
-        for (number, sequence) in corpus.sequences.prefix(show).enumerated() {
+        var number = 0
+        try corpus.sequences.forEach(in: 0..<min(show, corpus.sequences.count)) { sequence in
+            defer { number += 1 }
             print("\nsequence \(number)\n  index  token  text  position  target  seen by")
             for index in sequence.tokens.indices {
                 let columns = [

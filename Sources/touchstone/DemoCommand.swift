@@ -34,7 +34,6 @@ struct Demo: AsyncParsableCommand {
     var report = "touchstone-demo.html"
 
     func run() async throws {
-        Interruption.watch()
         guard FileManager.default.fileExists(atPath: goldens + "/MANIFEST.json") else {
             throw CommandError(
                 "no goldens at '\(goldens)': run this in the package's folder, or name them with --goldens")

@@ -26,7 +26,7 @@ struct DemoTraining {
 
     init(data: String?, seconds: Double) throws {
         let c = Self.configuration
-        let corpus = try TrainingCorpus(path: try data ?? DefaultCorpus.path(), sequenceLength: c.sequenceLength)
+        let corpus = try TrainingCorpus(reading: try data ?? DefaultCorpus.path(), sequenceLength: c.sequenceLength)
         let context = EngineContext(threads: ProcessInfo.processInfo.activeProcessorCount)
         let run = try EngineRun(c, context, fingerprints: true, diagnostics: false)
         lines.append("\(corpus.report)")
@@ -40,7 +40,7 @@ struct DemoTraining {
         while step < c.totalSteps, monotonicSeconds() - start < seconds, !Interruption.isRequested {
             step += 1
             do {
-                losses.append(try run.step(step, corpus.trainingBatch(step: step, configuration: c)).loss)
+                losses.append(try run.step(step, try corpus.trainingBatch(step: step, configuration: c)).loss)
             } catch let found as StepVerifier.Difference {
                 difference = found
                 break

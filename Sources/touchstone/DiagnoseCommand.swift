@@ -79,7 +79,6 @@ struct Diagnose: AsyncParsableCommand {
 
     func run() async throws {
         if list { return printList() }
-        Interruption.watch()
         if let probeOrder { return try await showOrder(probeOrder) }
         let observations = Observations()
         let judged = try await subject.judge(label: "ask", quiet: quiet) { observations.append($0) }

@@ -3,7 +3,7 @@ import Checker
 import GoldenIO
 import Platform
 
-struct Diff: AsyncParsableCommand {
+struct Diff: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Compare two golden files case by case.",
         discussion: """
@@ -28,7 +28,7 @@ struct Diff: AsyncParsableCommand {
 
     private var groups: [CaseGroup] { CaseGroup.allCases.filter { all || $0 == .outputs } }
 
-    func run() async throws {
+    func run() throws {
         let (a, b) = (try GoldenFile(reading: first), try GoldenFile(reading: second))
         var result = Report(subject: second)
         var isAnythingCompared = false

@@ -11,7 +11,7 @@ import Platform
 import Studies
 import TrainingData
 
-struct Distill: AsyncParsableCommand {
+struct Distill: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Distil a teacher into a student, offline: sample sparse soft targets once, train on them.",
         discussion: """
@@ -27,7 +27,7 @@ struct Distill: AsyncParsableCommand {
 
 extension TargetMethod: ExpressibleByArgument {}
 
-struct DistillSample: AsyncParsableCommand {
+struct DistillSample: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "sample",
         abstract: "Run a teacher over text and write its sparse soft targets.",
@@ -71,8 +71,7 @@ struct DistillSample: AsyncParsableCommand {
     @Flag(name: .long, help: "Print errors only.")
     var quiet = false
 
-    func run() async throws {
-        Interruption.watch()
+    func run() throws {
         let state = try Checkpoint(reading: try CheckpointFolder.latest(checkpoint))
         var c = state.configuration
         guard c.distillationK == 0 else {
@@ -83,16 +82,18 @@ struct DistillSample: AsyncParsableCommand {
         guard k <= c.vocabulary else { throw CommandError("--k is \(k), and the teacher knows \(c.vocabulary) tokens") }
         // One rank runs over whole batches; the weights are the same.
         (c.ranks, c.compression, c.errorFeedback) = (1, .none, false)
-        let context = engine.context()
+        let context = try engine.context()
+        try EngineRun.requireMemory(Trainer.bytes(c, threads: context.pool.count), for: "the teacher")
         let teacher = Trainer(c, context)
         state.restoreWeights(teacher)
-        let corpus = try TrainingCorpus(path: try data ?? DefaultCorpus.path(), sequenceLength: c.sequenceLength)
+        let corpus = try TrainingCorpus(
+            reading: try data ?? DefaultCorpus.path(), sequenceLength: c.sequenceLength, quiet: quiet)
         if let sequences, sequences > corpus.sequences.count {
             throw CommandError("--sequences is \(sequences), and the text has \(corpus.sequences.count) to train on")
         }
         var plan = SoftTargets.Plan()
         (plan.method, plan.k, plan.seed) = (method, k, seed.value)
-        (plan.teacher, plan.data) = (teacher.weightsDigest, corpus.digest)
+        (plan.teacher, plan.data) = (teacher.weightsDigest, try corpus.digest(quiet: quiet))
         (plan.vocabulary, plan.sequenceLength) = (c.vocabulary, c.sequenceLength)
         (plan.sequences, plan.chunk) = (sequences ?? corpus.sequences.count, chunk)
         try Files.createFolder(output)
@@ -131,7 +132,7 @@ struct DistillSample: AsyncParsableCommand {
     }
 }
 
-struct DistillTrain: AsyncParsableCommand {
+struct DistillTrain: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "train",
         abstract: "Train a student on stored soft targets.",
@@ -186,7 +187,7 @@ struct DistillTrain: AsyncParsableCommand {
         }
     }
 
-    func run() async throws {
+    func run() throws {
         let soft = try SoftTargets(reading: targets)
         var c = try ModelConfiguration.reading(config)
         guard c.vocabulary == soft.plan.vocabulary else {
@@ -196,7 +197,7 @@ struct DistillTrain: AsyncParsableCommand {
         try c.validate()
         let corpus = try sampledText(soft.plan, c)
         let total = steps ?? c.totalSteps
-        let run = try EngineRun(c, engine.context(), fingerprints: fingerprint, diagnostics: false)
+        let run = try EngineRun(c, try engine.context(), fingerprints: fingerprint, diagnostics: false)
         let digest = soft.digest
         let folder = checkpoint.map { CheckpointFolder($0, run: run, data: digest) }
         defer { folder?.close() }
@@ -220,14 +221,17 @@ struct DistillTrain: AsyncParsableCommand {
                 "resume       \(before == 0 ? "no checkpoint in \(checkpoint ?? "") yet: the run begins" : "after step \(before)")"
             )
         }
-        Interruption.watch()
         let bar = ProgressBar("distill", total: UInt64(total), unit: "steps", quiet: quiet)
         let start = monotonicSeconds()
         var losses: [Float] = []
         var taken = before
+        // From here to the checkpoint a signal ends the run by the checkpoint.
+        if folder != nil { Interruption.hold() }
         for step in before..<total where !Interruption.isRequested {
             let step = step + 1
-            losses.append(try run.step(step, soft.batch(step: step, configuration: c)).loss)
+            do {
+                losses.append(try run.step(step, soft.batch(step: step, configuration: c)).loss)
+            } catch is Interrupted { break }
             taken = step
             bar.update(UInt64(step), note: "loss \(decimals(losses[losses.count - 1]))")
             if let checkpointEvery, step % checkpointEvery == 0, step < total { try folder?.save(step) }
@@ -235,6 +239,7 @@ struct DistillTrain: AsyncParsableCommand {
         bar.finish()
         let seconds = monotonicSeconds() - start
         if taken > before { try folder?.save(taken) }
+        if folder != nil { Interruption.release() }
         let isInterrupted = taken < total
         func tellInterruption() {
             if isInterrupted { RunInterruption.tell(taken: taken, before: before, of: total, folder: folder) }
@@ -252,7 +257,10 @@ struct DistillTrain: AsyncParsableCommand {
         } else {
             print("steps        none left: all \(total) were taken before")
         }
-        if let corpus, let heldOut = try run.heldOutLoss(corpus) { print("held out     \(HeldOut.text(heldOut))") }
+        // After a signal only what is at hand is told.
+        if !Interruption.isRequested, let corpus, let heldOut = try run.heldOutLoss(corpus) {
+            print("held out     \(HeldOut.text(heldOut))")
+        }
         if let fingerprint = run.fingerprint { print("fingerprint  \(fingerprint)") }
         tellInterruption()
         if isInterrupted { throw ExitCode(Interruption.exitStatus) }
@@ -263,8 +271,8 @@ extension DistillTrain {
     /// The text that the targets were sampled from; nil where none is named and the standard one is another.
     private func sampledText(_ plan: SoftTargets.Plan, _ c: ModelConfiguration) throws -> TrainingCorpus? {
         guard let path = data ?? (try? DefaultCorpus.path()) else { return nil }
-        let corpus = try TrainingCorpus(path: path, sequenceLength: c.sequenceLength)
-        if corpus.digest == plan.data { return corpus }
+        let corpus = try TrainingCorpus(reading: path, sequenceLength: c.sequenceLength, quiet: quiet)
+        if try corpus.digest(quiet: quiet) == plan.data { return corpus }
         guard data == nil else { throw CommandError("the targets were sampled from another text than \(path)") }
         return nil
     }

@@ -5,7 +5,7 @@ import GoldenIO
 import JSON
 import Platform
 
-struct Dump: AsyncParsableCommand {
+struct Dump: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Look into a golden file.",
         discussion: """
@@ -50,7 +50,7 @@ struct Dump: AsyncParsableCommand {
         if dataset != nil && pattern == nil { throw ValidationError("--dataset needs --case.") }
     }
 
-    func run() async throws {
+    func run() throws {
         let golden = try GoldenFile(reading: file)
         guard let pattern else { return try summary(of: golden) }
         let names = golden.caseNames.filter(pattern.matches)

@@ -16,7 +16,7 @@ struct EngineOptions: ParsableArguments {
     @Option(
         name: .long,
         help:
-            "The engine's threads; one a processor by default, under MPI the processors shared among the ranks of a machine.",
+            "Threads of the engine, or of the reference; one a processor by default, under MPI the processors shared among the ranks of a machine.",
         transform: Number.whole(1...1024))
     var threads: Int?
 
@@ -29,17 +29,39 @@ struct EngineOptions: ParsableArguments {
 
     /// - Parameter processes: that share this machine's processors.
     /// - Precondition: validated.
-    func context(processes: Int = 1) -> EngineContext {
+    /// - Throws: ``CommandError`` if the system does not start so many threads.
+    func context(processes: Int = 1) throws -> EngineContext {
+        applyToReference()
         for refusal in InstructionSets.refused {
             Terminal.writeError("touchstone: not using \(refusal.name): \(refusal.complaint)\n")
         }
         let kernels = InstructionSets.named(isa) ?? InstructionSets.available[0]
         let processors = ProcessInfo.processInfo.activeProcessorCount
-        return EngineContext(kernels: kernels, threads: threads ?? max(1, processors / processes))
+        let wanted = threads ?? max(1, processors / processes)
+        let context = EngineContext(kernels: kernels, threads: wanted)
+        guard context.pool.count == wanted else {
+            throw CommandError(
+                "the system starts \(context.pool.count) of \(wanted) threads: --threads \(context.pool.count) takes no more; `ulimit -u` and `ulimit -v` bound them"
+            )
+        }
+        return context
     }
+
+    /// What the reference computes is computed on as many threads.
+    func applyToReference() { if let threads { Workers.use(threads: threads) } }
 
     /// For reports.
     static func name(_ context: EngineContext) -> String {
         "engine, \(context.kernels.name), \(counted(context.pool.count, "thread"))"
     }
+}
+
+/// How many threads the reference uses, for commands that have no engine. The bits do not depend on it.
+struct ThreadOptions: ParsableArguments {
+    @Option(
+        name: .long, help: "Threads of the reference; one a processor by default.",
+        transform: Number.whole(1...1024))
+    var threads: Int?
+
+    func apply() { if let threads { Workers.use(threads: threads) } }
 }

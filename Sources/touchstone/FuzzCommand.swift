@@ -19,7 +19,9 @@ struct Fuzz: AsyncParsableCommand {
             see nothing, thresholds of codes), lets the reference and the target answer them, and compares. The engine must have every bit; others are \
             judged by each operation's standard policy, as by `validate`.
 
-            The first failing case of each operation is made as small as it goes and still fails: sizes, recipe, elements. It is written to \
+            Failing cases fall into classes: the operation, what the case aims at, the output, and the kind of difference (NaN for a number, zero, \
+            another value, ...). The first of each class is made as small as it goes and still fails in that way: sizes, recipe, elements. The \
+            report says how many cases fell into each class. The smallest forms are written to \
             --output as a golden file, which `dump`, `check --goldens` and `validate --goldens` read, and shown in bits and decimal.
 
             A case depends on --seed and its number alone: not on threads, time, or the operations that are selected. --only N makes case N again.
@@ -33,7 +35,8 @@ struct Fuzz: AsyncParsableCommand {
 
               touchstone fuzz --exec 'touchstone evaluate {in} {out} --backend engine'
 
-            Exit status: 0 none failed, 1 a failure was found and written, 2 could not run, 64 usage. Ctrl-C ends the run with its summary.
+            Exit status: 0 none failed, 1 a failure was found and written, 2 could not run, 64 usage. Ctrl-C ends the run with its summary and exit \
+            status 130, SIGTERM with 143.
             """)
 
     enum Target: String, ExpressibleByArgument, CaseIterable { case engine, exec, library }
@@ -180,7 +183,6 @@ struct Fuzz: AsyncParsableCommand {
     }
 
     func run() async throws {
-        Interruption.watch()
         let implementation = try await makeImplementation()
         let fuzzer = Fuzzer(
             implementation,
@@ -205,6 +207,7 @@ struct Fuzz: AsyncParsableCommand {
             if Interruption.isRequested { throw Interrupted() }
             throw JudgingError.nothingToJudge("'\(implementation.name)' has none of the operations that were selected")
         }
+        if Interruption.isRequested { throw ExitCode(Interruption.exitStatus) }
         try end(run.judgement)
     }
 
@@ -270,7 +273,7 @@ struct Fuzz: AsyncParsableCommand {
                 run.failures.append(
                     FuzzFailure(
                         number: failure.number, caseClass: failure.caseClass, minimal: minimal, fault: fault,
-                        attempts: failure.attempts))
+                        difference: failure.difference, attempts: failure.attempts, cases: failure.cases))
             }
         }
         return run
@@ -291,7 +294,7 @@ struct Fuzz: AsyncParsableCommand {
     private func makeImplementation() async throws -> any Implementation {
         switch target {
         case .engine:
-            let context = engine.context()
+            let context = try engine.context()
             return EngineImplementation(catalog: EngineCatalog(context), name: EngineOptions.name(context))
         case .exec:
             return ShellCommand(

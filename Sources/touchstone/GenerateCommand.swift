@@ -1,11 +1,9 @@
 import ArgumentParser
-import Dispatch
 import Foundation
 import GoldenIO
 import Goldens
 import ModelSpec
 import Platform
-import Synchronization
 
 extension Suite: ExpressibleByArgument {}
 extension Tier: ExpressibleByArgument {}
@@ -22,7 +20,7 @@ struct Seed: CustomStringConvertible {
     var description: String { "0x" + String(value, radix: 16) }
 }
 
-struct Generate: AsyncParsableCommand {
+struct Generate: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Write golden HDF5 files and their manifest.",
         discussion: """
@@ -52,10 +50,13 @@ struct Generate: AsyncParsableCommand {
     @Flag(name: .long, help: "Write recipes and inputs without the answers.")
     var inputsOnly = false
 
+    @OptionGroup var threads: ThreadOptions
+
     @Flag(name: .long, help: "Print nothing but errors.")
     var quiet = false
 
-    func run() async throws {
+    func run() throws {
+        threads.apply()
         let directory = output ?? (tier == .quick ? "GoldenData" : "GoldenData-\(tier.rawValue)")
         let start = monotonicSeconds()
         let manifest = try GoldenSet.generate(
@@ -82,7 +83,6 @@ enum GoldenSet {
     static func generate(
         suites: [Suite], tier: Tier, seed: UInt64, directory: String, inputsOnly: Bool, quiet: Bool
     ) throws -> Manifest {
-        Interruption.watch()
         try Files.createFolder(directory)
         let lock = try Exclusive.folder(directory)
         defer { lock.release() }
@@ -108,7 +108,8 @@ enum GoldenSet {
                 }
                 try Interruption.check()
                 let cases = Array(plan.cases[batch..<min(batch + 32, plan.cases.count)])
-                for goldenCase in inputsOnly ? cases : try evaluate(cases) { try writer.write(goldenCase) }
+                let answers = inputsOnly ? cases.map { .success($0) } : CaseWork.answers(to: cases, done: done, bar)
+                for answer in answers { try writer.write(try answer.get()) }
                 done += cases.count
                 bar.update(UInt64(done))
             }
@@ -126,17 +127,6 @@ enum GoldenSet {
             try merge(manifest, suites: suites, tier: tier, seed: seed, directory: directory)
         }
         return manifest
-    }
-
-    /// Evaluates cases on all cores; the answers come in the order of the cases.
-    static func evaluate(_ cases: [GoldenCase]) throws -> [GoldenCase] {
-        let results = Mutex<[Int: Result<GoldenCase, OperationError>]>([:])
-        DispatchQueue.concurrentPerform(iterations: cases.count) { index in
-            let result = Result { () throws(OperationError) in try OperationCatalog.evaluate(cases[index]) }
-            results.withLock { $0[index] = result }
-        }
-        let all = results.withLock { $0 }
-        return try cases.indices.map { try all[$0]!.get() }
     }
 
     private static func merge(_ manifest: Manifest, suites: [Suite], tier: Tier, seed: UInt64, directory: String) throws

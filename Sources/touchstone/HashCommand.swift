@@ -1,7 +1,7 @@
 import ArgumentParser
 import GoldenIO
 
-struct Hash: AsyncParsableCommand {
+struct Hash: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Print the SHA-256 of golden files, or the fingerprints of their cases.",
         discussion: """
@@ -23,7 +23,7 @@ struct Hash: AsyncParsableCommand {
         if files.isEmpty { throw ValidationError("Name at least one file.") }
     }
 
-    func run() async throws {
+    func run() throws {
         // A chain over nothing is the same for all: no result to compare.
         var without: [String] = []
         for path in files {

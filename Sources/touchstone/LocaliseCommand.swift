@@ -9,7 +9,7 @@ import JSON
 import Platform
 import Reference
 
-struct Localise: AsyncParsableCommand {
+struct Localise: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Find the operation at which two training runs part, or which one is wrong.",
         discussion: """
@@ -55,7 +55,7 @@ struct Localise: AsyncParsableCommand {
     @Option(name: .long, help: "text or json.")
     var format: PlainFormat = .text
 
-    func run() async throws {
+    func run() throws {
         let logs = [first, second].compactMap(\.self).map { $0.hasSuffix(".jsonl") }
         if logs.contains(true) {
             guard let second, !logs.contains(false) else {
@@ -75,7 +75,6 @@ struct Localise: AsyncParsableCommand {
             try show(comparison, second)
             try end(comparison.judgement)
         } else {
-            Interruption.watch()
             let bar = ProgressBar("localise", total: UInt64(order.count), unit: "tensors", quiet: format == .json)
             let findings = try localiser.faults(a) { done in
                 bar.update(UInt64(done))

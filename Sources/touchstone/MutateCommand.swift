@@ -6,7 +6,7 @@ import Goldens
 import JSON
 import Platform
 
-struct Mutate: AsyncParsableCommand {
+struct Mutate: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Plant defects and see that they are caught and named: the checker checks itself.",
         discussion: """
@@ -41,11 +41,13 @@ struct Mutate: AsyncParsableCommand {
     @Option(name: .long, help: "text or json.")
     var format: PlainFormat = .text
 
+    @OptionGroup var threads: ThreadOptions
+
     @Flag(name: .long, help: "Print nothing but errors; the exit status tells.")
     var quiet = false
 
-    func run() async throws {
-        Interruption.watch()
+    func run() throws {
+        threads.apply()
         let paths = try goldenPaths(goldens, suites: suite.map(\.rawValue))
         var cases: [GoldenCase] = []
         for path in paths {
@@ -65,7 +67,7 @@ struct Mutate: AsyncParsableCommand {
         let files = FileMutation.allCases.filter { file in pattern?.matches(file.rawValue) ?? true }
         if let only, mutations.isEmpty, files.isEmpty { throw Self.noSuchDefect(only, among: all) }
         let bar = ProgressBar("mutate", total: UInt64(mutations.count + files.count), unit: "defects", quiet: quiet)
-        let outcomes = try await outcomes(mutator, mutations, bar)
+        let outcomes = try outcomes(mutator, mutations, bar)
         var fileOutcomes: [(FileMutation, String?)] = []
         for mutation in files {
             try Interruption.check()
@@ -104,33 +106,17 @@ struct Mutate: AsyncParsableCommand {
         return ValidationError("--only \(text) names no defect of these suites.\(question)")
     }
 
-    /// In the order of the defects, on all cores.
-    private func outcomes(_ mutator: Mutator, _ mutations: [Mutation], _ bar: ProgressBar) async throws
-        -> [MutationOutcome]
-    {
-        let width = max(1, ProcessInfo.processInfo.activeProcessorCount)
-        var outcomes = [MutationOutcome?](repeating: nil, count: mutations.count)
-        var done: UInt64 = 0
-        try await withThrowingTaskGroup(of: (Int, MutationOutcome).self) { group in
-            var next = 0
-            while next < min(width, mutations.count) {
-                let index = next
-                group.addTask { (index, try mutator.outcome(of: mutations[index])) }
-                next += 1
-            }
-            while let (index, outcome) = try await group.next() {
-                try Interruption.check()
-                outcomes[index] = outcome
-                done += 1
-                bar.update(done)
-                if next < mutations.count {
-                    let index = next
-                    group.addTask { (index, try mutator.outcome(of: mutations[index])) }
-                    next += 1
+    /// In the order of the defects, on all threads.
+    private func outcomes(_ mutator: Mutator, _ mutations: [Mutation], _ bar: ProgressBar) throws -> [MutationOutcome] {
+        let progress = WorkProgress { _, fraction in bar.update(UInt64(fraction * Double(mutations.count))) }
+        return try WorkProgress.$current.withValue(progress) {
+            Workers.map(mutations.count) { index in
+                Result {
+                    try Interruption.check()
+                    return try mutator.outcome(of: mutations[index])
                 }
             }
-        }
-        return outcomes.compactMap { $0 }
+        }.map { try $0.get() }
     }
 
     struct Summary {

@@ -1,15 +1,17 @@
 import Platform
+import Synchronization
 
 /// Progress of long work on standard error: a bar with rate and time left on a terminal, a plain line every ten seconds
-/// elsewhere, nothing when quiet. Call ``update(_:)`` from one thread.
-final class ProgressBar {
+/// elsewhere, nothing when quiet.
+final class ProgressBar: Sendable {
     private let label: String
     private let total: UInt64
     private let unit: String
     private let isQuiet: Bool
     private let start = monotonicSeconds()
-    private var lastDrawn = -1.0
-    private var isDrawn = false
+    private let isTerminal = Terminal.standardErrorIsTerminal
+    /// When something was drawn last; negative before that.
+    private let lastDrawn = Mutex(-1.0)
 
     init(_ label: String, total: UInt64, unit: String, quiet: Bool) {
         self.label = label
@@ -22,11 +24,15 @@ final class ProgressBar {
     func update(_ done: UInt64, note: String = "") {
         guard !isQuiet else { return }
         let elapsed = monotonicSeconds() - start
-        let isTerminal = Terminal.standardErrorIsTerminal
-        guard elapsed - lastDrawn >= (isTerminal ? 0.1 : 10) else { return }
-        guard isTerminal || lastDrawn >= 0 || elapsed >= 10 else { return }
-        lastDrawn = elapsed
-        isDrawn = true
+        lastDrawn.withLock { lastDrawn in
+            guard elapsed - lastDrawn >= (isTerminal ? 0.1 : 10) else { return }
+            guard isTerminal || lastDrawn >= 0 || elapsed >= 10 else { return }
+            lastDrawn = elapsed
+            draw(done, elapsed, note)
+        }
+    }
+
+    private func draw(_ done: UInt64, _ elapsed: Double, _ note: String) {
         let fraction = total == 0 ? 1 : min(1, Double(done) / Double(total))
         let rate = elapsed > 0 ? Double(done) / elapsed : 0
         let left = rate > 0 ? Double(total - min(done, total)) / rate : 0
@@ -46,7 +52,7 @@ final class ProgressBar {
 
     /// Takes the bar off the screen.
     func finish() {
-        if isDrawn && Terminal.standardErrorIsTerminal { Terminal.draw("\r\u{1B}[K") }
+        if isTerminal && lastDrawn.withLock({ $0 }) >= 0 { Terminal.draw("\r\u{1B}[K") }
     }
 
     private func percent(_ fraction: Double) -> String {

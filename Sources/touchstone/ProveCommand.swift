@@ -12,7 +12,7 @@ extension Tininess: ExpressibleByArgument {}
 extension MathFunction: ExpressibleByArgument {}
 extension MathProof.Method: ExpressibleByArgument {}
 
-struct Prove: AsyncParsableCommand {
+struct Prove: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Compare the arithmetic with a second derivation, and the engine with the arithmetic, exhaustively.",
         discussion: """
@@ -47,7 +47,6 @@ struct ProofOptions: ParsableArguments {
         _ label: String, total: UInt64, method: String,
         _ body: (_ progress: (ExhaustiveProgress) throws -> Void) throws -> ExhaustiveOutcome
     ) throws {
-        Interruption.watch()
         let lock = try resume.map(Exclusive.file)
         defer { lock?.release() }
         let bar = ProgressBar(label, total: total / UInt64(shard.count), unit: "cases", quiet: quiet)
@@ -68,7 +67,7 @@ struct ProofOptions: ParsableArguments {
     }
 }
 
-struct ProveBFloat16: AsyncParsableCommand {
+struct ProveBFloat16: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bf16",
         abstract: "An operation on bf16 against a second derivation (B6).",
@@ -101,7 +100,7 @@ struct ProveBFloat16: AsyncParsableCommand {
         }
     }
 
-    func run() async throws {
+    func run() throws {
         let proof = try BFloat16Proof(
             operation: operation, rounding: rounding, tininess: tininess, seed: seed.value, samples: samples)
         let label = "bf16.\(operation.rawValue)\(proof.rounding.map { " \($0)" } ?? "")"
@@ -115,13 +114,13 @@ struct ProveBFloat16: AsyncParsableCommand {
     }
 }
 
-struct ProveSquinch: AsyncParsableCommand {
+struct ProveSquinch: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "squinch",
         abstract: "The scales and thresholds of Squinch against MPFR (S2).",
         discussion: "Needs the library MPFR, which nothing else does.")
 
-    func run() async throws {
+    func run() throws {
         let outcome = try SquinchTablesProof.run()
         let naive = outcome.naiveLogarithm
         print("proof       squinch tables")
@@ -136,7 +135,7 @@ struct ProveSquinch: AsyncParsableCommand {
     }
 }
 
-struct ProveMath: AsyncParsableCommand {
+struct ProveMath: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "math",
         abstract: "An elementary function against MPFR, over all 2^32 arguments (E2).",
@@ -154,7 +153,7 @@ struct ProveMath: AsyncParsableCommand {
 
     @OptionGroup var options: ProofOptions
 
-    func run() async throws {
+    func run() throws {
         let version = try MPFR().version
         try options.run(
             "math.\(function.rawValue)", total: 1 << 32, method: "MPFR \(version), \(method.rawValue)"
@@ -166,7 +165,7 @@ struct ProveMath: AsyncParsableCommand {
     }
 }
 
-struct ProveEngine: AsyncParsableCommand {
+struct ProveEngine: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "engine",
         abstract: "The engine's elementary functions against the correctly rounded ones, over all 2^32 arguments (E3).",
@@ -194,7 +193,7 @@ struct ProveEngine: AsyncParsableCommand {
 
     func validate() throws { _ = try proof() }
 
-    func run() async throws {
+    func run() throws {
         let proof = try proof()
         let names = proof.implementations.map(\.name).joined(separator: ", ")
         try options.run(

@@ -6,7 +6,7 @@ import Platform
 import Studies
 import TrainingData
 
-struct StudyCommand: AsyncParsableCommand {
+struct StudyCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "study",
         abstract: "Run an experiment that shows what a technique does, and write a page with pictures.",
@@ -63,12 +63,11 @@ struct StudyCommand: AsyncParsableCommand {
         }
     }
 
-    func run() async throws {
-        Interruption.watch()
+    func run() throws {
         var options = StudyOptions()
         (options.steps, options.seeds, options.seed, options.width) = (steps, seeds, seed.value, width)
         let path = try data ?? DefaultCorpus.path()
-        let context = engine.context()
+        let context = try engine.context()
         try Files.createFolder(output)
         for study in name == "all" ? Study.all : Study.all.filter({ $0.name == name }) {
             let (page, csv) = ("\(output)/\(study.name).html", "\(output)/\(study.name).csv")
@@ -78,7 +77,10 @@ struct StudyCommand: AsyncParsableCommand {
             let bar = ProgressBar(study.name, total: 10_000, unit: "steps", quiet: quiet)
             let start = monotonicSeconds()
             let result = try study.result(
-                options, context: context, corpus: { try TrainingCorpus(path: path, sequenceLength: $0) }
+                options, context: context,
+                corpus: {
+                    try TrainingCorpus(reading: path, sequenceLength: $0, quiet: quiet)
+                }
             ) { done, what in
                 try Interruption.check()
                 bar.update(UInt64(done * 10_000), note: what)

@@ -150,6 +150,7 @@ struct SubjectOptions: ParsableArguments {
         } else if library != nil {
             try await judgeLibrary(options, label: label, quiet: quiet, into: &result, onAnswer)
         }
+        try result.noteUndrawn()
         guard !result.cases.isEmpty || !result.skipped.isEmpty else {
             throw JudgingError.nothingToJudge("no case of these suites under '\(goldens)' is selected")
         }
@@ -308,21 +309,9 @@ extension PluginProcess {
 struct TemporaryFolder {
     let path: String
 
-    init() throws {
-        let url = FileManager.default.temporaryDirectory.appendingPathComponent("touchstone-\(UUID().uuidString)")
-        do {
-            try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
-        } catch {
-            throw CommandError("cannot make a temporary folder: \(error.localizedDescription)")
-        }
-        path = url.path
-    }
+    init() throws { path = try Files.createTemporaryFolder() }
 
-    func empty() {
-        for name in (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? [] {
-            try? FileManager.default.removeItem(atPath: path + "/" + name)
-        }
-    }
+    func empty() { Files.emptyFolder(path) }
 
-    func remove() { try? FileManager.default.removeItem(atPath: path) }
+    func remove() { Files.removeFolder(path) }
 }

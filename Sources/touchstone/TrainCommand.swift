@@ -15,7 +15,7 @@ import TrainingData
 extension Compression: ExpressibleByArgument {}
 extension Arithmetic: ExpressibleByArgument {}
 
-struct Train: AsyncParsableCommand {
+struct Train: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Train a transformer, bit for bit reproducibly.",
         discussion: """
@@ -28,9 +28,10 @@ struct Train: AsyncParsableCommand {
             engine and reference, on every instruction set, with any number of threads. --log writes one JSON object a step, with the fingerprint so far, so that two runs that differ can be \
             walked to the first step that does.
 
-            Ctrl-C and SIGTERM end after the step that is under way, with a checkpoint where there is a folder for them, and say how to go on; the exit \
-            status is 130 or 143. With --resume the same command line serves a loop that restarts what was ended: it begins where the \
-            folder has no checkpoint yet, goes on from the last one where it has, and where every step was taken it prints the outcome again:
+            Ctrl-C and SIGTERM give up the step that is under way, keep a checkpoint of the one before where there is a folder for \
+            them, and say how to go on; the exit status is 130 or 143. With --resume the same command line serves a loop that restarts what was \
+            ended: it begins where the folder has no checkpoint yet, goes on from the last one where it has, and where every step was taken it \
+            prints the outcome again:
 
               until touchstone train --checkpoint run --resume; do sleep 1; done
 
@@ -208,13 +209,16 @@ struct Train: AsyncParsableCommand {
         if sample?.isEmpty == true { throw ValidationError("--sample takes at least one character.") }
     }
 
-    func run() async throws {
+    func run() throws {
         if mpi { try RunGroup.underMPI { try train($0) } } else { try train(RunGroup(world: nil)) }
     }
 
     private func train(_ group: RunGroup) throws {
         let (c, corpus) = try group.together { try prepare(group) }
-        let data = corpus.digest
+        // What names the data goes into checkpoints and is compared between processes; a run alone saves the time.
+        let data =
+            checkpoint != nil || group.world != nil
+            ? try group.together { try corpus.digest(quiet: quiet || !group.isMain) } : ""
         let total = steps ?? c.totalSteps
         try group.expectCommon(
             "\(JSONValue.object(c.recipe(withBits: true)).text()) \(total) \(fingerprint) \(checkpoint != nil) \(checkpointEvery ?? 0) \(resume)",
@@ -223,9 +227,10 @@ struct Train: AsyncParsableCommand {
         let engineRun = try group.together {
             backend == .engine
                 ? try EngineRun(
-                    c, engine.context(processes: group.world?.localCount ?? 1), fingerprints: fingerprint,
+                    c, try engine.context(processes: group.world?.localCount ?? 1), fingerprints: fingerprint,
                     diagnostics: diagnostics, world: group.world) : nil
         }
+        if backend == .reference { engine.applyToReference() }
         let run: any TrainingRun = engineRun ?? ReferenceRun(c, arithmetic)
         let folder = checkpoint.flatMap { path in
             engineRun.map { CheckpointFolder(path, run: $0, data: data, group: group) }
@@ -259,8 +264,10 @@ struct Train: AsyncParsableCommand {
                 "resume       \(before == 0 ? "no checkpoint in \(checkpoint ?? "") yet: the run begins" : "after step \(before)")"
             )
         }
-        Interruption.watch(userSignal: mpi)
-        let writer = try group.together { group.isMain ? try log.map { try LogFile($0, keeping: before) } : nil }
+        if mpi { Interruption.watchUserSignal() }
+        let writer = try group.together {
+            group.isMain ? try log.map { try FileAppender($0, keeping: keptLog($0, upTo: before)) } : nil
+        }
         let bar = ProgressBar("train", total: UInt64(total), unit: "steps", quiet: isQuiet)
         let start = monotonicSeconds()
         var first: StepSummary?
@@ -270,18 +277,30 @@ struct Train: AsyncParsableCommand {
         var (traffic, spent) = (Traffic(), StepSeconds())
         // What went wrong on this process alone: all hear of it before the next step.
         var failure: (any Error)?
+        // From here to the checkpoint a signal ends the run by the checkpoint.
+        if folder != nil { Interruption.hold() }
         for step in before..<total {
             let step = step + 1
+            let batch = Result { try corpus.trainingBatch(step: step, configuration: c) }
+            if case .failure(let error) = batch { failure = failure ?? error }
             if try group.mustEnd(failure: failure) { break }
             let summary: StepSummary
-            let batch = corpus.trainingBatch(step: step, configuration: c)
+            // A step of the reference may take minutes.
+            let progress = WorkProgress { part, fraction in
+                bar.update(UInt64(step - 1), note: "step \(step): pass \(part), \(Int(fraction * 100)) %")
+            }
             do {
-                summary =
+                let batch = try batch.get()
+                summary = try WorkProgress.$current.withValue(backend == .reference ? progress : nil) {
                     if let trace, step == traced {
                         try writeTrace(trace, run, c, batch, step)
                     } else {
                         try run.step(step, batch)
                     }
+                }
+            } catch is Interrupted {
+                // The step is given up; the state is that of the one before.
+                break
             } catch let difference as StepVerifier.Difference {
                 bar.finish()
                 print("NOT BIT-EXACT  \(difference)")
@@ -295,7 +314,10 @@ struct Train: AsyncParsableCommand {
             // The first step finds memory and caches cold.
             if step == before + 2 { spent = StepSeconds() }
             spent += summary.seconds
-            do { try writer?.append(entry(step, summary, run.fingerprint)) } catch { failure = error }
+            do {
+                let line = try entry(step, summary, run.fingerprint).text() + "\n"
+                try writer?.append(Array(line.utf8))
+            } catch { failure = error }
             let tokens = Double((step - before) * c.batch * c.sequenceLength) / (monotonicSeconds() - start)
             bar.update(UInt64(step), note: "loss \(decimals(summary.loss))  \(compact(tokens, "tokens"))/s")
             if let checkpointEvery, step % checkpointEvery == 0, step < total {
@@ -306,10 +328,10 @@ struct Train: AsyncParsableCommand {
         let seconds = monotonicSeconds() - start
         try group.together {
             if let failure { throw failure }
-            try writer?.finish()
         }
         let isInterrupted = taken < total
         if taken > before { try folder?.save(taken) }
+        if folder != nil { Interruption.release() }
         func tellInterruption() {
             guard isInterrupted, group.isMain else { return }
             RunInterruption.tell(
@@ -333,7 +355,10 @@ struct Train: AsyncParsableCommand {
             } else {
                 tell("steps", "none left: all \(total) were taken before")
             }
-            if let heldOut = try run.heldOutLoss(corpus) { tell("held out", HeldOut.text(heldOut)) }
+            // After a signal only what is at hand is told.
+            if !Interruption.isRequested, let heldOut = try run.heldOutLoss(corpus) {
+                tell("held out", HeldOut.text(heldOut))
+            }
             if let verifier = engineRun?.verifier { tell("verified", verifier.summary) }
             if diagnostics {
                 for line in run.diagnostics { print(line) }
@@ -350,14 +375,16 @@ struct Train: AsyncParsableCommand {
             var sections = [
                 TrainingPage.Section(title: "Loss", svg: TrainingPage.lossCurve(losses, first: before + 1))
             ]
-            if taken > before, let engineRun, let bandwidth = bandwidth.flatMap(NetworkModel.bandwidth) {
+            if taken > before, !Interruption.isRequested, let engineRun,
+                let bandwidth = bandwidth.flatMap(NetworkModel.bandwidth)
+            {
                 let lines = NetworkTable.lines(
                     NetworkModel(bandwidth: bandwidth, latency: (latency ?? 10) * 1e-6), c,
                     seconds: spent.divided(by: max(1, taken - before - 1)), codec: engineRun.codec)
                 for line in lines { print(line) }
                 sections.append(TrainingPage.Section(title: "On a cluster", text: lines.joined(separator: "\n")))
             }
-            if let sample, let engineRun {
+            if !Interruption.isRequested, let sample, let engineRun {
                 let text = try engineRun.text(prompt: sample, bytes: sampleBytes, temperature: temperature)
                 print("sample       \(PlainText.line("\(sample)|\(text)"))")
                 sections.append(TrainingPage.Section(title: "Text of the model", text: sample + text))
@@ -397,8 +424,10 @@ struct Train: AsyncParsableCommand {
         guard c.distillationK == 0 else {
             throw ConfigurationError("distillation_k", "is \(c.distillationK); a text has no soft targets: expected 0")
         }
-        let corpus = try TrainingCorpus(path: try data ?? DefaultCorpus.path(), sequenceLength: c.sequenceLength)
-        guard corpus.sequences.contains(where: { $0.targets.contains { $0 >= 0 } }) else {
+        let corpus = try TrainingCorpus(
+            reading: try data ?? DefaultCorpus.path(), sequenceLength: c.sequenceLength,
+            quiet: quiet || !group.isMain)
+        guard try corpus.hasTarget() else {
             throw CommandError(
                 "no token of the data has a next one to be predicted: a longer text or a sequence_length above \(c.sequenceLength) is needed"
             )
@@ -485,34 +514,17 @@ func decimals(_ value: Float) -> String {
     return "\(sign)\(abs(scaled) / 10_000).\(String(repeating: "0", count: 4 - digits.count))\(digits)"
 }
 
-/// A JSON Lines file that grows a line at a time, so that it can be watched.
-private final class LogFile {
-    private let handle: FileHandle
-
-    /// - Parameter step: Lines of steps up to this one stay, of a run that goes on; 0 begins anew.
-    init(_ path: String, keeping step: Int) throws {
-        let kept = step == 0 ? [] : try Self.lines(of: path, upTo: step)
-        // An unwritable place is found before the work, not after it.
-        try Files.replace(path, with: kept)
-        guard let handle = FileHandle(forWritingAtPath: path) else { throw CommandError("cannot write \(path)") }
-        try handle.seekToEnd()
-        self.handle = handle
+/// The lines of a log that a run that goes on keeps: steps behind its checkpoint are taken again, and a line that was cut short is gone.
+///
+/// - Parameter step: the last step whose line stays; 0 begins anew.
+private func keptLog(_ path: String, upTo step: Int) throws -> [UInt8] {
+    guard step > 0, FileManager.default.fileExists(atPath: path) else { return [] }
+    var kept: [UInt8] = []
+    for line in try Files.bytes(of: path).split(separator: 0x0A) {
+        guard case .object(let entry)? = try? JSONValue(text: String(decoding: line, as: UTF8.self)),
+            case .integer(let number)? = entry["step"], number <= Int64(step)
+        else { continue }
+        kept += line + [0x0A]
     }
-
-    /// The lines of a log that a run that goes on keeps: steps behind its checkpoint are taken again, and a line that was cut short is gone.
-    private static func lines(of path: String, upTo step: Int) throws -> [UInt8] {
-        guard FileManager.default.fileExists(atPath: path) else { return [] }
-        var kept: [UInt8] = []
-        for line in try Files.bytes(of: path).split(separator: 0x0A) {
-            guard case .object(let entry)? = try? JSONValue(text: String(decoding: line, as: UTF8.self)),
-                case .integer(let number)? = entry["step"], number <= Int64(step)
-            else { continue }
-            kept += line + [0x0A]
-        }
-        return kept
-    }
-
-    func append(_ entry: JSONValue) throws { try handle.write(contentsOf: Data((entry.text() + "\n").utf8)) }
-
-    func finish() throws { try handle.close() }
+    return kept
 }

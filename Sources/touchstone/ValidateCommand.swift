@@ -67,8 +67,9 @@ struct Validate: AsyncParsableCommand {
                             bound, no bias, no excess of variance
               distribution  for samplers with random numbers of their own: a test
                             of fit that refuses a right one once in a million
-                            outputs, and one that is 0.1 away in 999 of 1000; too
-                            few draws for that are an error
+                            outputs, and one that is 0.1 away in 999 of 1000;
+                            cases with too few draws for that are not judged,
+                            and an error if no other case has enough
 
             Without --policy each operation has a standard policy; --list-policies shows them. A tolerance that zeros or NaNs would pass is \
             refused as vacuous.
@@ -92,7 +93,6 @@ struct Validate: AsyncParsableCommand {
     }
 
     func run() async throws {
-        Interruption.watch()
         if listPolicies { return print(Self.policies, terminator: "") }
         let result = try await subject.judge(label: "validate", pictures: report.pictures, quiet: report.quiet)
         try report.write(result)

@@ -132,7 +132,18 @@ public struct FuzzReport: Sendable {
         }
         lines.append("  again: --seed 0x\(hexadecimal(run.seed, digits: 16)) --only \(failure.number)")
         if let path { lines.append("  written: \(path), case \(minimal.name)") }
-        return ("\(minimal.op): case \(failure.number), which aims at \(failure.caseClass.rawValue)", lines)
+        let extent =
+            failure.cases == 1 ? "the only case" : "the first of \(counted(failure.cases, "case"))"
+        return (
+            "\(minimal.op): case \(failure.number), which aims at \(failure.caseClass.rawValue); \(extent) with \(Self.text(failure.difference))",
+            lines
+        )
+    }
+
+    /// "another value in outputs/d".
+    private static func text(_ difference: FuzzDifference) -> String {
+        difference.output.isEmpty
+            ? "no answer" : "\(difference.kind.rawValue) in outputs/\(difference.output)"
     }
 
     /// Name, type, shape, and up to 16 elements in bits and decimal.
@@ -155,6 +166,9 @@ public struct FuzzReport: Sendable {
                     var object: [String: JSONValue] = [
                         "operation": .string(failure.minimal.op), "case": .integer(Int64(failure.number)),
                         "class": .string(failure.caseClass.rawValue), "summary": .string(failure.fault.summary),
+                        "output": .string(failure.difference.output),
+                        "difference": .string(failure.difference.kind.rawValue),
+                        "cases": .integer(Int64(failure.cases)),
                         "attempts": .integer(Int64(failure.attempts)), "recipe": .object(failure.minimal.recipe),
                         "inputs": Self.json(failure.minimal.inputs), "expected": Self.json(failure.minimal.outputs),
                         "got": Self.json(failure.fault.outputs), "name": .string(failure.minimal.name),
