@@ -99,6 +99,19 @@ static inline herr_t touchstone_h5d_only_chunk(hid_t dataset, uint64_t *address,
 #endif
 }
 
+/// Which filters the chunk at an offset goes without, a bit for each; 0 where HDF5 cannot tell.
+static inline uint32_t touchstone_h5d_chunk_mask(hid_t dataset, const hsize_t *offset) {
+#if H5_VERSION_GE(1, 10, 5)
+  unsigned mask = 0;
+  haddr_t address = HADDR_UNDEF;
+  hsize_t size = 0;
+  return H5Dget_chunk_info_by_coord(dataset, offset, &mask, &address, &size) < 0 ? 0 : mask;
+#else
+  (void)dataset; (void)offset;
+  return 0;
+#endif
+}
+
 /// The type of a link (touchstone_h5l_type_hard(), ...), or a negative number if HDF5 cannot tell.
 static inline int touchstone_h5l_type(hid_t group, const char *name) {
   H5L_info_t info;

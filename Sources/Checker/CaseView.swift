@@ -13,6 +13,24 @@ struct CaseView: Sendable {
     let why: String
     let recipe: [String: JSONValue]
     private let groups: [CaseGroup: [NamedSource]]
+    /// Why an output cannot be read, by its name.
+    private(set) var unreadableOutputs: [String: String] = [:]
+    /// What cannot be read among the inputs.
+    private(set) var unreadableInput: String?
+
+    /// A case of a candidate's file: a dataset that cannot be read is not there, but said.
+    ///
+    /// - Throws: `GoldenIOError` for what concerns the case as a whole.
+    init(ofCandidate file: GoldenFile, _ name: String) throws {
+        var outputs: [String: String] = [:]
+        var input: String?
+        let stored = try file.openCase(name, groups: [.inputs, .outputs]) { group, name, error in
+            let text = "\(group.rawValue)/\(name): \(error.message)"
+            if group == .outputs { outputs[name] = text } else { input = input ?? text }
+        }
+        self.init(stored)
+        (unreadableOutputs, unreadableInput) = (outputs, input)
+    }
 
     init(_ goldenCase: GoldenCase) {
         name = goldenCase.name
@@ -32,6 +50,9 @@ struct CaseView: Sendable {
         recipe = stored.recipe
         groups = stored.tensors.mapValues { $0.map { NamedSource(name: $0.name, tensor: $0.tensor) } }
     }
+
+    /// Whether all datasets that are there can be read.
+    var isReadable: Bool { unreadableOutputs.isEmpty && unreadableInput == nil }
 
     subscript(group: CaseGroup) -> [NamedSource] { groups[group] ?? [] }
 

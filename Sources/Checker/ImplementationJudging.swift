@@ -16,7 +16,7 @@ extension Judge {
         _ implementation: any Implementation, against golden: GoldenFile, options: JudgingOptions,
         into report: inout Report, onAnswer: ((Observation) -> Void)? = nil, onCase: () -> Void = {}
     ) async throws {
-        for name in golden.caseNames where options.cases.isEmpty || options.cases.contains(name) {
+        for name in try options.selection.names(in: golden) {
             try Interruption.check()
             let right = try golden.readCase(name)
             let suite = golden.header.suite

@@ -6,8 +6,8 @@ public struct JudgingOptions: Sendable {
     /// The last rule that names an output holds; where none does, the operation's standard policy.
     public var rules: [PolicyRule]
     public var nanRule: NaNRule
-    /// Cases to judge; all if empty.
-    public var cases: Set<String>
+    /// Cases to judge.
+    public var selection: CaseSelection
     /// Whether a case that is answered with no output at all is judged as missing instead of being skipped.
     public var requiresAll: Bool
     /// Of so many outputs that do not conform, pictures are kept for a page.
@@ -15,12 +15,12 @@ public struct JudgingOptions: Sendable {
 
     /// - Parameter policy: For every output; nil: the rules, else each operation's standard policy.
     public init(
-        policy: Policy? = nil, rules: [PolicyRule] = [], nanRule: NaNRule = .asClass, cases: Set<String> = [],
-        requiresAll: Bool = false, pictures: Int = 0
+        policy: Policy? = nil, rules: [PolicyRule] = [], nanRule: NaNRule = .asClass,
+        selection: CaseSelection = CaseSelection(), requiresAll: Bool = false, pictures: Int = 0
     ) {
         self.rules = (policy.map { [PolicyRule(policy: $0)] } ?? []) + rules
         self.nanRule = nanRule
-        self.cases = cases
+        self.selection = selection
         self.requiresAll = requiresAll
         self.pictures = pictures
     }
@@ -46,14 +46,16 @@ public enum Judge {
         onAnswer: ((Observation) -> Void)? = nil
     ) throws {
         let offered = Set(candidate.caseNames)
-        for name in golden.caseNames where options.cases.isEmpty || options.cases.contains(name) {
+        for name in try options.selection.names(in: golden) {
             try Interruption.check()
             let right = CaseView(try golden.openCase(name, groups: [.inputs, .outputs, .truth, .bounds]))
             let answer =
                 offered.contains(name)
-                ? CaseView(try candidate.openCase(name, groups: [.inputs, .outputs])) : nil
+                ? try CaseView(ofCandidate: candidate, name) : nil
             let suite = golden.header.suite
-            if !options.requiresAll, answer?[.outputs].isEmpty ?? true, !right[.outputs].isEmpty {
+            if !options.requiresAll, answer.map({ $0[.outputs].isEmpty && $0.isReadable }) ?? true,
+                !right[.outputs].isEmpty
+            {
                 report.append(skipped: SkippedCase(suite: suite, file: golden.path, name: name, op: right.op))
                 continue
             }
@@ -62,7 +64,11 @@ public enum Judge {
                 wantsPictures: report.needsPictures(options)
             ) { report.append(undrawn: $0) }
             report.append(found)
-            if let onAnswer, answer != nil {
+            for (extra, why) in (answer?.unreadableOutputs ?? [:]).sorted(by: { $0.key < $1.key })
+            where right[.outputs, extra] == nil {
+                report.append(note: "\(candidate.path): case '\(name)': \(why); it is no output, not judged")
+            }
+            if let onAnswer, let answer, answer.isReadable {
                 let given = try candidate.readCase(name, groups: [.outputs, .intermediates])
                 onAnswer(
                     Observation(
@@ -130,6 +136,8 @@ public enum Judge {
             comparison.wantsPictures = wantsPictures
             if let complaint {
                 outputs.append(comparison.unjudged(.malformed, complaint))
+            } else if let why = answer?.unreadableOutputs[named.name] {
+                outputs.append(comparison.unjudged(.malformed, why))
             } else {
                 do { outputs.append(try comparison.report(answer?[.outputs, named.name])) } catch let error
                     as JudgingError
@@ -151,6 +159,7 @@ public enum Judge {
         if !answer.op.isEmpty && answer.op != right.op {
             return "the case's op is '\(answer.op)', expected '\(right.op)'"
         }
+        if let why = answer.unreadableInput { return why }
         for named in answer[.inputs] {
             guard let expected = right[.inputs, named.name] else { continue }
             if try !isSame(named.tensor, expected) {

@@ -43,6 +43,24 @@ public struct Fingerprint: Sendable, Hashable {
         finish(Self.hash(name, type, shape, bytes))
     }
 
+    /// Adds a tensor whose elements come in parts, their NaNs canonical already.
+    ///
+    /// - Parameter parts: gives the elements to its argument, in C order.
+    /// - Throws: what `parts` throws; the chain is then as it was.
+    public mutating func append(
+        _ name: String, _ type: ElementType, _ shape: [Int],
+        parts: ((UnsafeRawBufferPointer) -> Void) throws -> Void
+    ) throws {
+        var hash = Self.hash(name, type, shape, UnsafeRawBufferPointer(start: nil, count: 0))
+        var count = 0
+        try parts {
+            hash.update(bufferPointer: $0)
+            count += $0.count
+        }
+        precondition(count == shape.reduce(type.byteWidth, *), "\(count) bytes of \(type.rawValue) \(shape)")
+        finish(hash)
+    }
+
     /// Adds tensors that were hashed as far as they go without the chain before them.
     public mutating func append(_ part: FingerprintPart) { for hash in part.hashes { finish(hash) } }
 

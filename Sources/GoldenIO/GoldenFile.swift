@@ -78,9 +78,12 @@ public final class GoldenFile: Sendable {
 
     /// One case without its elements: attributes, and the datasets of the named groups, to be read in parts. Every dataset's type, shape and storage is
     /// checked here, and the checksum of one that is stored as a single chunk.
-    public func openCase(_ name: String, groups: Set<CaseGroup> = Set(CaseGroup.allCases)) throws(GoldenIOError)
-        -> StoredCase
-    {
+    ///
+    /// - Parameter unreadable: is told of each dataset that cannot be read, which is then left out; nil: the first one is thrown.
+    public func openCase(
+        _ name: String, groups: Set<CaseGroup> = Set(CaseGroup.allCases),
+        unreadable: ((CaseGroup, String, GoldenIOError) -> Void)? = nil
+    ) throws(GoldenIOError) -> StoredCase {
         try HDF5.locked { () throws(GoldenIOError) -> StoredCase in
             let place = Place(file: path).goldenCase(name)
             guard isName(name), H5Lexists(cases.identifier, name, touchstone_h5p_default()) > 0 else {
@@ -100,11 +103,14 @@ public final class GoldenFile: Sendable {
                         throw place.error(
                             .duplicate, "two datasets whose names differ only in how Unicode composes them")
                     }
-                    found.append(
-                        (
-                            name,
-                            try StoredTensor(name, of: datasets, source, owner: self, byteLimit: byteLimit, place)
-                        ))
+                    do throws(GoldenIOError) {
+                        let tensor = try StoredTensor(
+                            name, of: datasets, source, owner: self, byteLimit: byteLimit, place)
+                        found.append((name, tensor))
+                    } catch {
+                        guard let unreadable else { throw error }
+                        unreadable(caseGroup, name, error)
+                    }
                 }
                 tensors[caseGroup] = found
             }

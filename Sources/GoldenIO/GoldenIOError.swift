@@ -7,6 +7,8 @@ public struct GoldenIOError: Error, Hashable, Sendable, CustomStringConvertible 
         case notHDF5
         /// HDF5 could not read what the file says it holds: truncated, or its bytes are wrong.
         case damaged
+        /// Of a format that is newer than the HDF5 library, or damaged where it says which.
+        case newer
         /// A case, group, dataset or attribute that must be there is not.
         case missing
         /// An attribute or dataset of the wrong type or shape.

@@ -86,6 +86,6 @@ private func readVariableStrings(
     }
     throw place.error(
         .damaged,
-        "the attribute \(name) of variable-length strings is damaged, or stored as one of more attributes than an object's "
-            + "header holds; strings of fixed length have no such limit")
+        "the attribute \(name) of variable-length strings is damaged, or one of several hundred; strings of fixed length have no such limit"
+    )
 }

@@ -10,6 +10,8 @@ struct TensorLayout: ~Copyable {
     let storage: Storage
     /// Of a chunked dataset: elements a chunk in each dimension.
     let chunk: [Int]
+    /// The bytes of an element, as stored, that was never written; nil where all were.
+    let fill: [UInt8]?
     /// The type in the file, which is the type in memory too: bytes arrive as they are.
     let storedType: Handle
 
@@ -42,22 +44,31 @@ struct TensorLayout: ~Copyable {
                 .tooLarge, "\(stored.type.rawValue) \(shape) takes \(byteCount) bytes, the limit leaves \(byteLimit)")
         }
         var chunk: [Int] = []
+        var fill: [UInt8]?
         if byteCount > 0 {
             let byteCountInFile = Int(clamping: H5Dget_storage_size(dataset.identifier))
             // Deflate turns at most 1032 bytes into one.
             let most = min(byteCountInFile, source.reader.size)
                 .multipliedReportingOverflow(by: storage.isCompressed ? 1032 : 1)
-            guard most.overflow || byteCount <= most.partialValue else {
-                throw place.error(
-                    .damaged,
+            if !most.overflow, byteCount > most.partialValue {
+                let sizes =
                     "\(stored.type.rawValue) \(shape) takes \(byteCount) bytes, of which the file (\(source.reader.size) bytes) "
-                        + "stores \(byteCountInFile)\(storage.isCompressed ? " compressed" : "")")
+                    + "stores \(byteCountInFile)\(storage.isCompressed ? " compressed" : "")"
+                // What was never written takes no space: all of a contiguous dataset, any chunk of a chunked one.
+                guard storage.isChunked ? byteCountInFile <= source.reader.size : byteCountInFile == 0 else {
+                    throw place.error(.damaged, sizes)
+                }
+                guard byteCount <= mostFillBytes else {
+                    throw place.error(.tooLarge, "\(sizes); at most \(mostFillBytes) are read with fill values")
+                }
             }
+            var isWhole = storage.isChunked || byteCountInFile > 0 || storage.isCompact
             if storage.isChunked {
-                chunk = try requireChunks(
+                (chunk, isWhole) = try requireChunks(
                     of: dataset, list, storage, shape: shape, width: stored.type.byteWidth, byteLimit: chunkLimit,
                     place)
             }
+            if !isWhole { fill = try fillValue(list, type, place) }
         }
         self.type = elementType
         self.shape = shape
@@ -65,6 +76,7 @@ struct TensorLayout: ~Copyable {
         self.isBigEndian = stored.isBigEndian
         self.storage = storage
         self.chunk = chunk
+        self.fill = fill
         self.storedType = type
     }
 
@@ -78,7 +90,7 @@ func readTensor(
     let layout = try TensorLayout(dataset, source, byteLimit: byteLimit, chunkLimit: byteLimit, place)
     var bytes: [UInt8] = []
     if layout.byteCount > 0 {
-        bytes = [UInt8](repeating: 0, count: layout.byteCount)
+        bytes = filled(layout.fill, count: layout.byteCount)
         let all = touchstone_h5s_all()
         let status = bytes.withUnsafeMutableBytes { bytes in
             H5Dread(
@@ -94,14 +106,55 @@ func readTensor(
     }
 }
 
+/// Of a compressed dataset with more chunks their masks are not looked at.
+private let mostMasks = 4096
+
+/// The most bytes of a dataset that does not have them all in the file.
+private let mostFillBytes = 256 << 20
+
+/// Elements that were never written: HDF5 leaves memory as it is for some of them.
+func filled(_ fill: [UInt8]?, count: Int) -> [UInt8] {
+    guard let fill, fill.contains(where: { $0 != 0 }) else { return [UInt8](repeating: 0, count: count) }
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(count)
+    while bytes.count < count { bytes += fill }
+    return bytes
+}
+
+/// The bytes of one element that was never written: the dataset's fill value, zeros by default.
+private func fillValue(
+    _ list: borrowing Handle, _ type: borrowing Handle, _ place: Place
+) throws(GoldenIOError) -> [UInt8] {
+    var status = H5D_FILL_VALUE_UNDEFINED
+    var time = H5D_FILL_TIME_ERROR
+    let damaged = "the dataset's fill value is damaged"
+    try place.check(H5Pfill_value_defined(list.identifier, &status), damaged)
+    try place.check(H5Pget_fill_time(list.identifier, &time), damaged)
+    guard status != H5D_FILL_VALUE_UNDEFINED, time != H5D_FILL_TIME_NEVER else {
+        throw place.error(.damaged, "elements of the dataset are missing, and it has no fill value for them")
+    }
+    var value = [UInt8](repeating: 0, count: H5Tget_size(type.identifier))
+    if status == H5D_FILL_VALUE_USER_DEFINED {
+        try place.check(
+            value.withUnsafeMutableBytes { H5Pget_fill_value(list.identifier, type.identifier, $0.baseAddress) },
+            damaged)
+    }
+    return value
+}
+
 /// How a dataset's bytes stand in the file.
 struct Storage {
     var isChunked = false
+    /// In the object's header.
+    var isCompact = false
     /// By deflate.
     var isCompressed = false
     /// A Fletcher-32 checksum of 4 bytes follows each chunk.
     var hasChecksum = false
     var filterCount = 0
+    /// The bits that a chunk's mask has where it goes without the checksum, without deflate.
+    var checksumBit: UInt32 = 0
+    var deflateBit: UInt32 = 0
 
     var isFiltered: Bool { filterCount > 0 }
     var hasChecksumAlone: Bool { hasChecksum && filterCount == 1 }
@@ -110,7 +163,7 @@ struct Storage {
 /// Checks that the file itself holds the dataset's bytes, in a form that needs no plug-in.
 private func requirePlainStorage(_ list: borrowing Handle, _ place: Place) throws(GoldenIOError) -> Storage {
     switch H5Pget_layout(list.identifier) {
-    case H5D_COMPACT: return Storage()
+    case H5D_COMPACT: return Storage(isCompact: true)
     case H5D_CONTIGUOUS:
         let count = H5Pget_external_count(list.identifier)
         guard count >= 0 else { throw place.libraryError("the dataset's layout is damaged") }
@@ -137,9 +190,11 @@ private func requirePlainStorage(_ list: borrowing Handle, _ place: Place) throw
         case touchstone_h5z_filter_fletcher32():
             guard !storage.hasChecksum else { throw place.error(.refused, "the dataset is checksummed twice") }
             storage.hasChecksum = true
+            storage.checksumBit = 1 << index
         case touchstone_h5z_filter_deflate():
             guard !storage.isCompressed else { throw place.error(.refused, "the dataset is compressed twice") }
             storage.isCompressed = true
+            storage.deflateBit = 1 << index
         default:
             guard filter >= 0 else { throw place.libraryError("the dataset's filters are damaged") }
             throw place.error(
@@ -149,13 +204,13 @@ private func requirePlainStorage(_ list: borrowing Handle, _ place: Place) throw
     return storage
 }
 
-/// Checks that the file holds every chunk of a dataset, in the size that the filters give it. HDF5 reads an absent chunk as
-/// zeros, which would pass for results, and one that is too short beyond its end. Returns the elements of a chunk in each dimension.
+/// Checks that every chunk that the file holds has the size that the filters give it: HDF5 reads one that is too short beyond its end. Returns the elements of a
+/// chunk in each dimension, and whether no chunk is missing.
 private func requireChunks(
     of dataset: borrowing Handle, _ list: borrowing Handle, _ storage: Storage, shape: [Int], width: Int,
     byteLimit: Int,
     _ place: Place
-) throws(GoldenIOError) -> [Int] {
+) throws(GoldenIOError) -> (extents: [Int], isWhole: Bool) {
     var extents = [hsize_t](repeating: 0, count: shape.count)
     guard H5Pget_chunk(list.identifier, Int32(shape.count), &extents) == Int32(shape.count), !extents.contains(0) else {
         throw place.libraryError("the dataset's layout is damaged")
@@ -170,17 +225,29 @@ private func requireChunks(
     }
     if storage.hasChecksum { chunkBytes += 4 }
 
+    // HDF5 looks through all chunks for the mask of one.
+    var chunkCount = 1
+    for (size, extent) in zip(shape, extents) {
+        let inAxis = (size - 1) / Int(clamping: extent) + 1
+        let product = chunkCount.multipliedReportingOverflow(by: inAxis)
+        chunkCount = product.overflow ? .max : product.partialValue
+    }
     var offset = [hsize_t](repeating: 0, count: shape.count)
     var isDone = false
+    var isWhole = true
     while !isDone {
         var size: hsize_t = 0
-        try place.check(
-            H5Dget_chunk_storage_size(dataset.identifier, &offset, &size), "the dataset's chunk at \(offset) is missing"
-        )
-        guard size > 0 else { throw place.error(.damaged, "the dataset's chunk at \(offset) is missing") }
-        guard storage.isCompressed || UInt64(size) == chunkBytes else {
-            throw place.error(
-                .damaged, "the dataset's chunk at \(offset) has \(size) bytes, expected \(chunkBytes)")
+        // Of a chunk that was never written some versions of HDF5 say that it is missing, others that it has no bytes.
+        if H5Dget_chunk_storage_size(dataset.identifier, &offset, &size) < 0 || size == 0 {
+            isWhole = false
+        } else if UInt64(size) != chunkBytes, !storage.isCompressed || chunkCount <= mostMasks {
+            // A chunk's mask says which filters it goes without.
+            let mask = storage.isFiltered ? touchstone_h5d_chunk_mask(dataset.identifier, &offset) : 0
+            let expected = mask & storage.checksumBit != 0 ? chunkBytes - 4 : chunkBytes
+            guard UInt64(size) == expected || storage.isCompressed && mask & storage.deflateBit == 0 else {
+                throw place.error(
+                    .damaged, "the dataset's chunk at \(offset) has \(size) bytes, expected \(expected)")
+            }
         }
         // The next chunk in C order.
         isDone = true
@@ -193,7 +260,7 @@ private func requireChunks(
             offset[axis] = 0
         }
     }
-    return extents.map { Int(clamping: $0) }
+    return (extents.map { Int(clamping: $0) }, isWhole)
 }
 
 /// The type that the dataset's attribute `element_type` gives to its bits; the stored one without it.
@@ -206,7 +273,9 @@ private func namedType(
     }
     guard named == stored || stored == .uint16 && (named == .bf16 || named == .fp16) else {
         throw place.error(
-            .wrongType, "the attribute element_type says \(name), but the dataset holds \(stored.rawValue)")
+            .wrongType,
+            "the attribute element_type says \(name), but the dataset holds \(stored.rawValue)"
+                + (named.byteWidth == 2 && named.isFloatingPoint ? "; the bits of \(name) are stored as uint16" : ""))
     }
     return named
 }

@@ -16,6 +16,7 @@ public final class StoredTensor: TensorSource {
 
     private let place: Place
     private let isBigEndian: Bool
+    private let fill: [UInt8]?
     private let storedType: Handle
     private let dataset: Handle
     /// Where the bytes of a checksummed dataset of one chunk stand in the file.
@@ -40,6 +41,7 @@ public final class StoredTensor: TensorSource {
         type = layout.type
         shape = layout.shape
         isBigEndian = layout.isBigEndian
+        fill = layout.fill
         storedType = layout.takeStoredType()
         self.dataset = dataset
         self.direct = direct
@@ -72,7 +74,7 @@ public final class StoredTensor: TensorSource {
     private func read(_ range: Range<Int>) throws(GoldenIOError) -> [UInt8] {
         try HDF5.locked { () throws(GoldenIOError) -> [UInt8] in
             let width = type.byteWidth
-            var bytes = [UInt8](repeating: 0, count: range.count * width)
+            var bytes = filled(fill, count: range.count * width)
             let message = "the dataset could not be read: its bytes are damaged or missing"
             if shape.isEmpty {
                 let all = touchstone_h5s_all()

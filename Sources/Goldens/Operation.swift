@@ -73,6 +73,10 @@ public enum OperationCatalog {
     /// - Throws: ``OperationError`` of kind `unknownOperation`, naming the nearest name that exists.
     public static func operation(named name: String) throws(OperationError) -> Operation {
         if let operation = byName[name] { return operation }
+        guard !name.isEmpty else {
+            throw OperationError(
+                .unknownOperation, "the case has no attribute 'op': it names the operation, such as 'dot.gemm'")
+        }
         let nearest = all.map(\.name).min { editDistance($0, name) < editDistance($1, name) }
         let hint = nearest.map { "; did you mean '\($0)'?" } ?? ""
         throw OperationError(.unknownOperation, "unknown operation '\(name)'\(hint)")

@@ -23,8 +23,11 @@ extension JSONValue {
     ///
     /// - Throws: ``JSONError`` for anything else, for a key that stands twice, for a number outside the range of a double and
     ///   for more than 128 levels.
-    public init(text: String) throws(JSONError) {
-        var parser = JSONParser(bytes: Array(text.utf8))
+    public init(text: String) throws(JSONError) { try self.init(utf8: Array(text.utf8)) }
+
+    /// The same of a text's bytes. A string that is not UTF-8 is an error too.
+    public init(utf8 bytes: [UInt8]) throws(JSONError) {
+        var parser = JSONParser(bytes: bytes)
         self = try parser.document()
     }
 }

@@ -89,7 +89,7 @@ struct Laboratory {
         run.trainer.initialize()
         run.trainer.changesGradients = changing
         for step in 1...c.totalSteps {
-            let hard = corpus.trainingBatch(step: step, configuration: c)
+            let hard = try corpus.trainingBatch(step: step, configuration: c)
             let outcome = try run.trainer.step(step, batch: try batch?(step, hard) ?? hard, probe: probe?(step))
             run.losses.append(Double(outcome.loss))
             run.contributions = run.contributions.adding(outcome.contributions)
@@ -102,7 +102,7 @@ struct Laboratory {
     /// The mean loss of the first held-out sequences by the text's own next tokens.
     mutating func heldOutLoss(_ trainer: Trainer, probe: EngineProbe? = nil) throws -> Double {
         let c = trainer.configuration
-        let sequences = Array(try corpus(c.sequenceLength).heldOut.prefix(64))
+        let sequences = try corpus(c.sequenceLength).heldOut.prefix(64)
         var (sum, count) = (0.0, 0)
         for first in stride(from: 0, to: sequences.count, by: trainer.sequenceCapacity) {
             let part = Array(sequences[first..<min(first + trainer.sequenceCapacity, sequences.count)])

@@ -130,7 +130,7 @@ public struct SoftTargets: Sendable {
                 try progress(range.upperBound)
                 continue
             }
-            let sequences = Array(corpus.sequences[range])
+            let sequences = try corpus.sequences.read(range)
             var ids: [UInt32] = []
             var weights: [Float] = []
             let v = plan.vocabulary

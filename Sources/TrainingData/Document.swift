@@ -1,6 +1,6 @@
 import JSON
 
-/// A document as a tree of texts in depth-first order; a plain text is a tree of one node (T7).
+/// A document as a tree of texts in depth-first order; a flat one is a tree of one node (T7).
 struct Document {
     /// Of each node its parent's index, -1 for the root.
     var parents: [Int32] = []
@@ -10,20 +10,14 @@ struct Document {
     var count: Int { texts.reduce(0) { $0 + $1.count } }
     var isFlat: Bool { texts.count == 1 }
 
-    /// A plain text.
-    init(_ bytes: [UInt8]) {
-        parents = [-1]
-        texts = [bytes]
-    }
-
     /// One line of a JSON Lines file: `{"text": ...}`, `{"text": ..., "children": [...]}` to any depth that the parser reads, or `{"messages": [{"role": ...,
     /// "content": ...}, ...]}`, a chain of nodes `role: content` and a line feed.
     ///
     /// - Throws: ``CorpusError`` for anything else, an empty text included.
-    init(line: String, path: String, number: Int) throws(CorpusError) {
+    init(line: [UInt8], path: String, number: Int) throws(CorpusError) {
         func error(_ message: String) -> CorpusError { CorpusError(path: path, line: number, message) }
         let value: JSONValue
-        do { value = try JSONValue(text: line) } catch let problem { throw error("not JSON: \(problem)") }
+        do { value = try JSONValue(utf8: line) } catch let problem { throw error("not JSON: \(problem)") }
         guard case .object(let members) = value else {
             throw error("expected an object with \"text\" or \"messages\"")
         }
@@ -57,6 +51,26 @@ struct Document {
             guard case .array(let list) = children else { throw error("\"children\" of node \(index) is not an array") }
             for child in list.reversed() { pending.append((child, index)) }
         }
+    }
+
+    /// Where the string begins that is the `text` of a line with one node; nil for a chat.
+    ///
+    /// - Precondition: `line` is such a document.
+    static func text(in line: [UInt8]) -> Int? {
+        let quote = UInt8(ascii: "\"")
+        var index = 0
+        var isValue = false
+        while let start = line[index...].firstIndex(of: quote) {
+            if isValue { return start + 1 }
+            var end = start + 1
+            while end < line.count, line[end] != quote { end += line[end] == UInt8(ascii: "\\") ? 2 : 1 }
+            guard end < line.count, case .string(let key)? = try? JSONValue(utf8: Array(line[start...end])),
+                key == "text" || key == "children"
+            else { return nil }
+            isValue = key == "text"
+            index = end + 1
+        }
+        return nil
     }
 
     private static func requireKeys(

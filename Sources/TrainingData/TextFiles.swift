@@ -1,76 +1,69 @@
 import Foundation
 import Platform
 
-/// Texts on disk, one document a file (T7).
-enum TextFiles {
-    /// A text and where it stands.
-    struct Text {
-        let path: String
-        let bytes: [UInt8]
-    }
+/// The files that a path names: itself, or every file below a folder (T7).
+struct TextFiles {
+    let root: String
+    var isFolder = false
+    /// Whether it can be read only once.
+    var isPipe = false
+    /// In the order of their paths' bytes.
+    var files: [(path: String, size: Int)] = []
 
-    /// What was read and what was left out.
-    struct Found {
-        var texts: [Text] = []
-        /// Files that are no text: not UTF-8, or with a NUL.
-        var binary = 0
-        var empty = 0
-    }
+    /// What is neither a file nor a folder, and what is hidden, in no order.
+    private(set) var skipped: [SkippedFile] = []
 
-    /// A file, or every file below a folder in the order of their paths' bytes. Hidden files and folders, and symbolic links to folders,
-    /// are left out.
+    var bytes: Int { files.reduce(0) { $0 + $1.size } }
+    /// Of JSON Lines, which are read twice.
+    var lineBytes: Int { files.reduce(0) { $0 + ($1.path.hasSuffix(".jsonl") ? $1.size : 0) } }
+
+    /// A file, or the files below a folder. Hidden files and folders, symbolic links and devices below the folder are left out, and listed.
     ///
-    /// - Throws: ``CorpusError`` if there is nothing at `path`, it cannot be read, or a folder holds no text.
-    static func read(_ path: String) throws(CorpusError) -> Found {
+    /// - Throws: ``CorpusError`` if there is nothing at `path` or a folder cannot be listed.
+    init(_ path: String) throws(CorpusError) {
+        root = path
         var isFolder: ObjCBool = false
         guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
             throw CorpusError(path: path, line: nil, "no such file or folder")
         }
-        var found = Found()
-        if isFolder.boolValue {
-            for file in try files(below: path) { try add(file, to: &found) }
-            if found.texts.isEmpty { throw CorpusError(path: path, line: nil, "no text in this folder") }
+        self.isFolder = isFolder.boolValue
+        if self.isFolder {
+            files = try Self.files(below: path, &skipped)
         } else {
-            try add(path, to: &found)
-            if found.binary > 0 {
-                throw CorpusError(path: path, line: nil, "not a text: it is not UTF-8, or holds a NUL")
-            }
-            if found.empty > 0 { throw CorpusError(path: path, line: nil, "the file is empty") }
-        }
-        return found
-    }
-
-    private static func add(_ path: String, to found: inout Found) throws(CorpusError) {
-        let bytes: [UInt8]
-        do { bytes = try Files.bytes(of: path) } catch { throw CorpusError(path: path, line: nil, error.reason) }
-        if bytes.isEmpty {
-            found.empty += 1
-        } else if bytes.contains(0) || String(validating: bytes, as: UTF8.self) == nil {
-            found.binary += 1
-        } else {
-            found.texts.append(Text(path: path, bytes: bytes))
+            do {
+                let (kind, size) = try Files.status(of: path)
+                isPipe = kind != .regular
+                files = [(path, size)]
+            } catch { throw CorpusError(path: path, line: nil, error.reason) }
         }
     }
 
-    private static func files(below root: String) throws(CorpusError) -> [String] {
-        var result: [String] = []
+    private static func files(
+        below root: String, _ skipped: inout [SkippedFile]
+    ) throws(CorpusError) -> [(path: String, size: Int)] {
+        var result: [(path: String, size: Int)] = []
         var folders = [root]
         while let folder = folders.popLast() {
             let names: [String]
             do { names = try FileManager.default.contentsOfDirectory(atPath: folder) } catch {
                 throw CorpusError(path: folder, line: nil, error.localizedDescription)
             }
-            for name in names where !name.hasPrefix(".") {
+            for name in names {
                 let path = "\(folder)/\(name)"
+                guard !name.hasPrefix(".") else {
+                    skipped.append(SkippedFile(path: path, reason: .hidden))
+                    continue
+                }
                 let attributes = try? FileManager.default.attributesOfItem(atPath: path)
                 switch attributes?[.type] as? FileAttributeType {
                 case .typeDirectory?: folders.append(path)
-                case .typeRegular?: result.append(path)
-                default: break
+                case .typeRegular?: result.append((path, (attributes?[.size] as? NSNumber)?.intValue ?? 0))
+                case .typeSymbolicLink?: skipped.append(SkippedFile(path: path, reason: .link))
+                default: skipped.append(SkippedFile(path: path, reason: .special))
                 }
             }
         }
-        return result.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+        return result.sorted { $0.path.utf8.lexicographicallyPrecedes($1.path.utf8) }
     }
 }
 

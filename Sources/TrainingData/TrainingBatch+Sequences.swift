@@ -32,7 +32,9 @@ extension TrainingBatch {
 
 extension TrainingCorpus {
     /// The sequences of a step as one batch with hard targets.
-    public func trainingBatch(step: Int, configuration: ModelConfiguration) -> TrainingBatch {
-        TrainingBatch(batch(step: step, configuration: configuration))
+    ///
+    /// - Throws: ``CorpusError`` for a file that has changed.
+    public func trainingBatch(step: Int, configuration: ModelConfiguration) throws -> TrainingBatch {
+        TrainingBatch(try batch(step: step, configuration: configuration))
     }
 }

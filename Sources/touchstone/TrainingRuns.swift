@@ -8,6 +8,7 @@ import Goldens
 import Kernels
 import MPIRanks
 import ModelSpec
+import Platform
 import Reference
 import TrainingData
 
@@ -80,13 +81,17 @@ final class ReferenceRun: TrainingRun {
     var fingerprint: String? { recorder.fingerprint.hexadecimal }
 
     func step(_ step: Int, _ batch: TrainingBatch) throws -> StepSummary {
+        var recorder = recorder
         let outcome = try TrainingStep.run(
             configuration, state: &state, batch: batch, step: step, arithmetic: arithmetic
         ) {
+            try Interruption.check()
             let tensor = Tensor($1)
             recorder.record($0, tensor)
             try observer?($0, tensor)
         }
+        // A step that was not taken leaves no trace in the chain.
+        self.recorder = recorder
         last = outcome
         return StepSummary(
             loss: outcome.loss, gradientNorm: outcome.gradientNorm, learningRate: outcome.learningRate,
@@ -124,13 +129,9 @@ final class EngineRun: TrainingRun {
         self.context = context
         self.world = world
         let processes = world?.localCount ?? 1
-        let bytes = processes * Self.bytes(configuration, context, world)
-        let physical = ProcessInfo.processInfo.physicalMemory
-        guard UInt64(bytes) < physical / 10 * 9 else {
-            throw CommandError(
-                "training takes \(compact(Double(bytes), "B"))\(processes > 1 ? " for the \(processes) ranks here" : ""), and this machine has \(compact(Double(physical), "B")): a smaller batch or sequence_length takes less"
-            )
-        }
+        try Self.requireMemory(
+            processes * Self.bytes(configuration, context, world),
+            for: "training" + (processes > 1 ? " for the \(counted(processes, "rank")) here" : ""))
         trainer = Trainer(configuration, context, communicator: world)
         trainer.initialize()
         trainer.gathersDiagnostics = diagnostics
@@ -139,6 +140,13 @@ final class EngineRun: TrainingRun {
             rankFingerprint = RankFingerprint(world)
         } else {
             recorder = StepRecorder(configuration: configuration)
+        }
+    }
+
+    /// - Throws: ``CommandError`` with the figures if a model that takes so many bytes does not fit.
+    static func requireMemory(_ bytes: Int, for what: String) throws {
+        do { try MemoryLimits.require(bytes, for: what) } catch {
+            throw CommandError("\(error): a smaller batch or sequence_length takes less")
         }
     }
 
@@ -151,7 +159,7 @@ final class EngineRun: TrainingRun {
 
     var name: String {
         let bytes = Self.bytes(trainer.configuration, context, world)
-        let ranks = world.map { ", \($0.count) \($0.count == 1 ? "process" : "processes")" } ?? ""
+        let ranks = world.map { ", \(counted($0.count, "process", "processes"))" } ?? ""
         return "\(EngineOptions.name(context)), \(compact(Double(bytes), "B"))\(world == nil ? "" : " a rank")\(ranks)"
     }
 
@@ -192,6 +200,7 @@ final class EngineRun: TrainingRun {
     func step(_ step: Int, _ batch: TrainingBatch) throws -> StepSummary {
         try verifier?.begin(step, batch)
         rankFingerprint?.begin()
+        let chain = recorder
         let probe: EngineProbe? =
             recorder == nil && rankFingerprint == nil && verifier == nil && observer == nil
             ? nil
@@ -206,6 +215,10 @@ final class EngineRun: TrainingRun {
             outcome = try trainer.step(step, batch: batch, probe: probe) { [self] in try rankFingerprint?.relay() }
         } catch let difference as StepVerifier.Difference { throw difference } catch let broken as CommunicationError {
             throw broken
+        } catch let interrupted as Interrupted {
+            // The step was not taken: nothing of it stays in the chain.
+            recorder = chain
+            throw interrupted
         } catch {
             guard let place = try trainer.firstNonfinite(batch) else { throw error }
             throw CommandError("step \(step): \(error); the first NaN or infinity is in \(place)")
@@ -229,7 +242,7 @@ final class EngineRun: TrainingRun {
             "layer \(index)      |Z| mean \(short(layer.mean)), rms \(short(layer.rootMeanSquare)), max \(short(layer.largest)); bf16 at the largest logit is spaced \(layer.spacing)"
         }
             + layers.enumerated().filter { $0.element.clampedValues > 0 }.map { index, layer in
-                "layer \(index)      clamp of \(layer.clampedValues) values: \(layer.clamp.above) clipped above, 0 below, \(layer.clamp.zeroCodes) zero codes, \(layer.clamp.notANumber) NaN"
+                "layer \(index)      clamp of \(counted(layer.clampedValues, "value")): \(layer.clamp.above) clipped above, 0 below, \(layer.clamp.zeroCodes) zero codes, \(layer.clamp.notANumber) NaN"
             }
     }
 
@@ -301,11 +314,32 @@ extension StepTensor {
 }
 
 extension TrainingCorpus {
+    /// Reads a text with a progress bar, and may be interrupted.
+    init(reading path: String, sequenceLength: Int, quiet: Bool = false) throws {
+        var bar: ProgressBar?
+        try self.init(path: path, sequenceLength: sequenceLength) { done, total in
+            try Interruption.check()
+            if bar == nil { bar = ProgressBar("read", total: UInt64(total), unit: "B", quiet: quiet) }
+            bar?.update(UInt64(done))
+        }
+        bar?.finish()
+    }
+
     /// What names the data: SHA-256 of every number in it.
-    var digest: String {
-        let contents = contents
+    func digest(quiet: Bool = false) throws -> String {
+        let bar = ProgressBar("hash", total: UInt64(report.capacity), unit: "tokens", quiet: quiet)
         var fingerprint = Fingerprint()
-        contents.withUnsafeBytes { fingerprint.append("data", .int32, [contents.count], canonical: $0) }
+        var done = 0
+        try fingerprint.append("data", .int32, [numberCount]) { hash in
+            try forEachNumber { numbers in
+                hash(UnsafeRawBufferPointer(numbers))
+                done += numbers.count
+                guard done & 0xFFFF < numbers.count else { return }
+                try Interruption.check()
+                bar.update(UInt64(done / 5))
+            }
+        }
+        bar.finish()
         return fingerprint.hexadecimal
     }
 }
@@ -313,7 +347,7 @@ extension TrainingCorpus {
 extension TrainingRun {
     /// The mean loss over the first 64 held-out sequences by the text's own tokens, a batch at a time; nil if there are none.
     func heldOutLoss(_ corpus: TrainingCorpus) throws -> Float? {
-        let sequences = Array(corpus.heldOut.prefix(64))
+        let sequences = try corpus.heldOut.prefix(64)
         guard !sequences.isEmpty else { return nil }
         var sum = 0.0
         for first in stride(from: 0, to: sequences.count, by: sequenceCapacity) {

@@ -57,7 +57,7 @@ final class SoftTargetsTests {
     func reference(_ method: TargetMethod) throws {
         plan.method = method
         _ = try sample(plan, "targets")
-        for (index, sequence) in corpus.sequences.prefix(plan.sequences).enumerated() {
+        for (index, sequence) in try corpus.sequences.prefix(plan.sequences).enumerated() {
             var logits: [Float] = []
             _ = try teacher.loss(TrainingBatch([sequence])) { name, tensor in
                 if name == "logits" { logits = Array(tensor.bytes.bindMemory(to: Float.self)) }
@@ -85,7 +85,7 @@ final class SoftTargetsTests {
     func mostLikely() throws {
         plan.method = .topK
         _ = try sample(plan, "targets")
-        for (index, sequence) in corpus.sequences.prefix(3).enumerated() {
+        for (index, sequence) in try corpus.sequences.prefix(3).enumerated() {
             var logits: [Float] = []
             _ = try teacher.loss(TrainingBatch([sequence])) { name, tensor in
                 if name == "logits" { logits = Array(tensor.bytes.bindMemory(to: Float.self)) }
@@ -190,7 +190,7 @@ final class SoftTargetsTests {
         c.distillationK = 4
         for step in [1, 2, 9] {
             let (soft, hard) = (
-                targets.batch(step: step, configuration: c), corpus.trainingBatch(step: step, configuration: c)
+                targets.batch(step: step, configuration: c), try corpus.trainingBatch(step: step, configuration: c)
             )
             #expect(soft.tokens == hard.tokens && soft.positions == hard.positions)
             #expect(soft.visibilityStart == hard.visibilityStart && soft.visibilityLimit == hard.visibilityLimit)
@@ -203,7 +203,7 @@ final class SoftTargetsTests {
         c.distillationK = 5
         let student = Trainer(c, context)
         student.initialize()
-        let batch = TrainingBatch(Array(corpus.heldOut.prefix(2)))
+        let batch = TrainingBatch(try corpus.heldOut.prefix(2))
         #expect(try teacher.loss(batch).bitPattern == student.loss(batch.hardTargetsAsSoft(k: 5)).bitPattern)
     }
 }

@@ -65,7 +65,9 @@ struct StudyTests {
             let trainer = Trainer(c, EngineContext(threads: 2))
             trainer.initialize()
             trainer.changesGradients = change
-            for step in 1...3 { _ = try trainer.step(step, batch: corpus.trainingBatch(step: step, configuration: c)) }
+            for step in 1...3 {
+                _ = try trainer.step(step, batch: try corpus.trainingBatch(step: step, configuration: c))
+            }
             return trainer.weightsDigest
         }
         let plain = try weights(nil)

@@ -19,8 +19,14 @@ public struct FuzzRun: Sendable {
         self.operations = operations
     }
 
+    /// What the cases come to; where none was judged, nothing conforms.
+    public var judgement: Judgement {
+        if coverage.failures > 0 { return .doesNotConform }
+        return coverage.cases > 0 ? .conforms : .notJudged
+    }
+
     /// Whether any case was judged and none failed.
-    public var conforms: Bool { coverage.cases > 0 && coverage.failures == 0 }
+    public var conforms: Bool { judgement == .conforms }
 
     // MARK: State
 

@@ -24,7 +24,7 @@ public struct FuzzFault: Sendable {
             return "outputs/\(output.name) is \(output.verdict.rawValue): \(output.note ?? "")\(others)"
         }
         return
-            "outputs/\(output.name) differs in \(output.mismatches) of \(output.elements) elements, first at [\(first.position.map(String.init).joined(separator: ", "))]: expected \(first.expected.bits) = \(first.expected.decimal), got \(first.got.bits) = \(first.got.decimal)\(others)"
+            "outputs/\(output.name) differs in \(output.mismatches) of \(counted(output.elements, "element")), first at [\(first.position.map(String.init).joined(separator: ", "))]: expected \(first.expected.bits) = \(first.expected.decimal), got \(first.got.bits) = \(first.got.decimal)\(others)"
     }
 }
 
@@ -166,7 +166,8 @@ public struct Fuzzer: Sendable {
         var list = numbers(from: run.next)
         var ahead = Task { [list] in try await Self.answers(seed: seed, list, width: width) }
         while true {
-            let answered = try await ahead.value
+            let answered: [(FuzzCase, GoldenCase)]
+            do { answered = try await ahead.value } catch is Interrupted { return }
             list = numbers(from: (list.last ?? run.next) + 1)
             ahead = Task { [list] in try await Self.answers(seed: seed, list, width: width) }
             for (fuzzCase, right) in answered {
@@ -222,6 +223,7 @@ public struct Fuzzer: Sendable {
                     var list: [(Int, FuzzCase, GoldenCase)] = []
                     for index in stride(from: lane, to: numbers.count, by: width) {
                         try Task.checkCancellation()
+                        try Interruption.check()
                         let fuzzCase = FuzzCases.make(seed: seed, number: numbers[index])
                         list.append((index, fuzzCase, try OperationCatalog.evaluate(fuzzCase.goldenCase)))
                     }

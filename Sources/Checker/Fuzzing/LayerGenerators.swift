@@ -246,7 +246,16 @@ let layerGenerators: [CaseGenerator] = [
         let w = values(118...126, &random)
         let m = isFirst ? [Float](repeating: 0, count: n) : values(108...122, &random)
         let v = isFirst ? [Float](repeating: 0, count: n) : values(95...115, &random).map(\.magnitude)
-        let g = caseClass == .cancellation ? m.map { random.near(-$0 * 9) } : values(110...128, &random)
+        // A norm that is not finite is refused (T4): gradients are finite, and the sum of 40 of the largest squares is about 2^127.
+        let g = (0..<n).map { index -> Float in
+            switch caseClass {
+            case .cancellation: random.near(-m[index] * 9)
+            case .specials: random.chance(12) ? random.pick([0, -0.0, 0x1p-149, -0x1p-126, 1]) : random.float(110...128)
+            case .subnormals: random.float(random.pick([0...2, 60...66]))
+            case .overflow: random.float(random.pick([120...130, 182...186]))
+            default: random.float(110...128)
+            }
+        }
         let isLarge = caseClass == .largeSteps
         let step =
             isLarge ? random.pick([1, 2, 1000, 1_000_000, 1 << 24, (1 << 24) + 1, 1 << 30]) : 1 + random.below(60)
