@@ -53,7 +53,8 @@ let package = Package(
         .target(name: "BFloat16", swiftSettings: strict),
         .target(name: "ExactMath", swiftSettings: strict),
         .target(name: "ModelSpec", swiftSettings: strict),
-        .target(name: "Reference", dependencies: ["BFloat16", "ExactMath", "ModelSpec"], swiftSettings: strict),
+        .target(
+            name: "Reference", dependencies: ["BFloat16", "ExactMath", "ModelSpec", "Platform"], swiftSettings: strict),
 
         // The engine's side: kernels for each instruction set over shared sources, and what calls them.
         .target(name: "CVector"),
@@ -64,6 +65,9 @@ let package = Package(
             dependencies: ["Kernels", "KernelsPortable", "ModelSpec", "Platform", "CProcessor"]
                 + kernelSets.map { .target(name: $0.name) }, swiftSettings: strict),
         .target(name: "CProcessor"),
+        // The program's answer to memory and threads that the system does not give. In no library: it stands before the C
+        // library's allocator.
+        .target(name: "CScarcity"),
         .target(
             name: "EngineOperations",
             dependencies: ["Engine", "Kernels", "Goldens", "GoldenIO", "ModelSpec"], swiftSettings: strict),
@@ -135,7 +139,7 @@ let package = Package(
                 "ModelSpec", "MPIRanks",
                 "BFloat16",
                 "ExactMath", "Pages", "Prover", "Reference",
-                "Platform", "Studies", "TrainingData",
+                "CScarcity", "Platform", "Studies", "TrainingData",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -181,7 +185,7 @@ let package = Package(
         .testTarget(
             name: "CommandLineTests",
             dependencies: [
-                "touchstone", "Checker", "GoldenIO", "JSON", "Platform",
+                "touchstone", "Checker", "Engine", "GoldenIO", "JSON", "Platform",
                 .product(name: "Subprocess", package: "swift-subprocess"),
             ],
             swiftSettings: strict),

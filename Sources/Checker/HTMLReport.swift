@@ -1,5 +1,6 @@
 import JSON
 import Pages
+import Platform
 
 /// A report as a page: the table of the text report, and for each output that does not conform its elements, and pictures of where and how large
 /// its errors are. One file without scripts, fonts or pictures from elsewhere.
@@ -17,12 +18,12 @@ public struct HTMLReport {
         page.heading("Touchstone", level: 1)
         page.paragraph(report.subject, style: "soft")
         let outputs = report.cases.flatMap(\.outputs)
-        page.paragraph(
-            report.conforms ? "Conforms" : "Does not conform", style: report.conforms ? "good" : "bad")
+        let word = report.judgement.word
+        page.paragraph(word.prefix(1) + word.dropFirst().lowercased(), style: report.conforms ? "good" : "bad")
         page.facts(
             [("outputs judged", "\(outputs.count) in \(counted(report.cases.count, "case"))")]
                 + Verdict.allCases.filter { report.count($0) > 0 }.map { ($0.rawValue, "\(report.count($0))") }
-                + (report.skipped.isEmpty ? [] : [("skipped, not implemented", counted(report.skipped.count, "case"))])
+                + (report.skipped.isEmpty ? [] : [("skipped, no output given", counted(report.skipped.count, "case"))])
                 + [
                     ("elements", "\(outputs.reduce(0) { $0 + $1.elements })"),
                     ("of other bits", "\(outputs.reduce(0) { $0 + $1.mismatches })"),
@@ -46,17 +47,29 @@ public struct HTMLReport {
             }
         }
         var shownMasks: Set<String> = []
-        for (one, output) in failing.prefix(detailLimit) {
+        let failures = report.failures
+        for failure in failures.prefix(detailLimit) {
             page.parts.append("<section>")
-            let isFirst = shownMasks.insert("\(one.file)/\(one.name)").inserted
-            details(one, output, mask: isFirst ? one.mask : nil, &page)
+            if failure.members.count == 1, let (one, output) = failure.members.first {
+                let isFirst = shownMasks.insert("\(one.file)/\(one.name)").inserted
+                details(one, output, mask: isFirst ? one.mask : nil, &page)
+            } else {
+                page.heading("\(failure.verdict.rawValue): \(counted(failure.members.count, "output"))")
+                page.preformatted(failure.note ?? "")
+                page.paragraph("\(failure.extent); first \(failure.first)", style: "soft")
+            }
             page.parts.append("</section>")
         }
-        if failing.count > detailLimit {
-            page.paragraph("\(failing.count - detailLimit) more are not shown in detail.", style: "soft")
+        if failures.count > detailLimit {
+            let rest = failures.dropFirst(detailLimit).reduce(0) { $0 + $1.members.count }
+            page.paragraph("\(rest) more \(rest == 1 ? "is" : "are") not shown in detail.", style: "soft")
+        }
+        if !report.differences.isEmpty {
+            page.heading("Other differences")
+            page.preformatted(report.differences.prefix(100).joined(separator: "\n"))
         }
         if !report.skipped.isEmpty {
-            page.heading("Skipped: the implementation does not have them")
+            page.heading("Skipped: the implementation gives no output for them")
             page.facts(report.skippedOperationsBySuite.map { ($0.suite, $0.operations) })
         }
         if !report.notes.isEmpty {
@@ -78,7 +91,8 @@ public struct HTMLReport {
         if let note = output.note { page.paragraph(note, style: "bad") }
         guard output.mismatches > 0 else { return }
         page.paragraph(
-            "\(output.mismatches) of \(output.elements) elements differ, \(output.failures) beyond the policy.")
+            "\(output.mismatches) of \(counted(output.elements, "element")) \(output.elements == 1 ? "differs" : "differ"), \(output.failures) beyond the policy."
+        )
         if let statistics = output.statistics {
             page.table(
                 [

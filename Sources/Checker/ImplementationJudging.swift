@@ -16,7 +16,7 @@ extension Judge {
         _ implementation: any Implementation, against golden: GoldenFile, options: JudgingOptions,
         into report: inout Report, onAnswer: ((Observation) -> Void)? = nil, onCase: () -> Void = {}
     ) async throws {
-        for name in golden.caseNames where options.cases.isEmpty || options.cases.contains(name) {
+        for name in try options.selection.names(in: golden) {
             try Interruption.check()
             let right = try golden.readCase(name)
             let suite = golden.header.suite
@@ -27,8 +27,9 @@ extension Judge {
                     var answer = question
                     answer.outputs = outputs
                     let found = try judge(
-                        drawn: answer, against: right, suite: suite, file: golden.path, options: options,
-                        wantsPictures: report.needsPictures(options))
+                        CaseView(answer), against: CaseView(right), suite: suite, file: golden.path, options: options,
+                        wantsPictures: report.needsPictures(options)
+                    ) { report.append(undrawn: $0) }
                     report.append(found)
                     onAnswer?(Observation(right, outputs: outputs, judged: found))
                     report.noteExtraOutputs(of: answer, against: right, from: implementation.name)

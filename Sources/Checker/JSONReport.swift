@@ -9,6 +9,8 @@ extension Report {
             "format": .integer(1),
             "subject": .string(subject),
             "conforms": .bool(conforms),
+            "judged": .bool(isJudged),
+            "differences": .array(differences.map(JSONValue.string)),
             "verdicts": .object(
                 Dictionary(
                     uniqueKeysWithValues: Verdict.allCases.map { ($0.rawValue, JSONValue.integer(Int64(count($0)))) })),

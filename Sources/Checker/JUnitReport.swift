@@ -23,7 +23,7 @@ public struct JUnitReport {
         var lines = ["<?xml version=\"1.0\" encoding=\"UTF-8\"?>"]
         let all = counts(report.cases)
         lines.append(
-            "<testsuites name=\"\(Page.escaped(attribute: report.subject))\" tests=\"\(all.tests + report.skipped.count)\" failures=\"\(all.failures)\" errors=\"\(all.errors)\" skipped=\"\(report.skipped.count)\">"
+            "<testsuites name=\"\(Page.escaped(attribute: report.subject))\" tests=\"\(all.tests + report.skipped.count + report.differences.count)\" failures=\"\(all.failures + report.differences.count)\" errors=\"\(all.errors)\" skipped=\"\(report.skipped.count)\">"
         )
         for file in files {
             let cases = byFile[file] ?? []
@@ -35,6 +35,18 @@ public struct JUnitReport {
             for one in cases { lines += test(one) }
             for one in left {
                 lines.append("    \(head(one.suite, one.op, one.name))><skipped/></testcase>")
+            }
+            lines.append("  </testsuite>")
+        }
+        if !report.differences.isEmpty {
+            let count = report.differences.count
+            lines.append(
+                "  <testsuite name=\"differences\" tests=\"\(count)\" failures=\"\(count)\" errors=\"0\" skipped=\"0\">"
+            )
+            for (number, difference) in report.differences.enumerated() {
+                lines.append(
+                    "    \(head("differences", "difference", "\(number + 1)"))><failure type=\"difference\" message=\"\(Page.escaped(attribute: difference))\"/></testcase>"
+                )
             }
             lines.append("  </testsuite>")
         }

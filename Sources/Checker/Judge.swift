@@ -6,8 +6,8 @@ public struct JudgingOptions: Sendable {
     /// The last rule that names an output holds; where none does, the operation's standard policy.
     public var rules: [PolicyRule]
     public var nanRule: NaNRule
-    /// Cases to judge; all if empty.
-    public var cases: Set<String>
+    /// Cases to judge.
+    public var selection: CaseSelection
     /// Whether a case that is answered with no output at all is judged as missing instead of being skipped.
     public var requiresAll: Bool
     /// Of so many outputs that do not conform, pictures are kept for a page.
@@ -15,12 +15,12 @@ public struct JudgingOptions: Sendable {
 
     /// - Parameter policy: For every output; nil: the rules, else each operation's standard policy.
     public init(
-        policy: Policy? = nil, rules: [PolicyRule] = [], nanRule: NaNRule = .asClass, cases: Set<String> = [],
-        requiresAll: Bool = false, pictures: Int = 0
+        policy: Policy? = nil, rules: [PolicyRule] = [], nanRule: NaNRule = .asClass,
+        selection: CaseSelection = CaseSelection(), requiresAll: Bool = false, pictures: Int = 0
     ) {
         self.rules = (policy.map { [PolicyRule(policy: $0)] } ?? []) + rules
         self.nanRule = nanRule
-        self.cases = cases
+        self.selection = selection
         self.requiresAll = requiresAll
         self.pictures = pictures
     }
@@ -37,16 +37,16 @@ public struct JudgingOptions: Sendable {
 public enum Judge {
     /// Adds the verdicts on every case of `golden` to a report. Both files are read in parts: memory does not grow with their tensors, but for
     /// ``/GoldenIO/StoredTensor``'s filtered chunks. A case that the candidate lacks, or has no output of, is skipped unless
-    /// ``JudgingOptions/requiresAll``.
+    /// ``JudgingOptions/requiresAll``. Outputs that have too few draws for their policy are not judged: ``Report/undrawn``.
     ///
     /// - Parameter onAnswer: Called with each case that was answered, whole in memory; nil: none is read whole.
-    /// - Throws: `GoldenIOError` if either file cannot be read; ``JudgingError/tooFewDraws(caseName:output:draws:needed:)``; `Interrupted`.
+    /// - Throws: `GoldenIOError` if either file cannot be read; `Interrupted`.
     public static func judge(
         _ candidate: GoldenFile, against golden: GoldenFile, options: JudgingOptions, into report: inout Report,
         onAnswer: ((Observation) -> Void)? = nil
     ) throws {
         let offered = Set(candidate.caseNames)
-        for name in golden.caseNames where options.cases.isEmpty || options.cases.contains(name) {
+        for name in try options.selection.names(in: golden) {
             try Interruption.check()
             let right = CaseView(try golden.openCase(name, groups: [.inputs, .outputs, .truth, .bounds]))
             let answer =
@@ -61,7 +61,8 @@ public enum Judge {
             }
             let found = try judge(
                 answer, against: right, suite: suite, file: golden.path, options: options,
-                wantsPictures: report.needsPictures(options))
+                wantsPictures: report.needsPictures(options)
+            ) { report.append(undrawn: $0) }
             report.append(found)
             for (extra, why) in (answer?.unreadableOutputs ?? [:]).sorted(by: { $0.key < $1.key })
             where right[.outputs, extra] == nil {
@@ -123,9 +124,10 @@ public enum Judge {
             applied: options.policy(for: right.op, named.name), nanRule: options.nanRule, answer: answer)
     }
 
+    /// - Parameter onTooFewDraws: Called with each output that has too few draws to judge, which the report then lacks.
     static func judge(
         _ answer: CaseView?, against right: CaseView, suite: String, file: String, options: JudgingOptions,
-        wantsPictures: Bool
+        wantsPictures: Bool, onTooFewDraws: (UndrawnOutput) throws -> Void = { throw $0.error }
     ) throws -> CaseReport {
         let complaint = try answer.flatMap { try inputComplaint($0, right) }
         var outputs: [OutputReport] = []
@@ -137,7 +139,12 @@ public enum Judge {
             } else if let why = answer?.unreadableOutputs[named.name] {
                 outputs.append(comparison.unjudged(.malformed, why))
             } else {
-                outputs.append(try comparison.report(answer?[.outputs, named.name]))
+                do { outputs.append(try comparison.report(answer?[.outputs, named.name])) } catch let error
+                    as JudgingError
+                {
+                    guard case .tooFewDraws = error else { throw error }
+                    try onTooFewDraws(UndrawnOutput(op: right.op, output: named.name, error: error))
+                }
             }
         }
         var report = CaseReport(

@@ -86,6 +86,15 @@ public struct StepTrace: Sendable {
         return made
     }
 
+    /// Tensors that it holds and that no step in `order` produces: whatever they are, nothing is compared with them.
+    func unknown(besides order: [Localiser.Expected]) -> [String] {
+        let known = Set(order.map(\.name)).union(["loss", "gradient_norm", "fingerprint"])
+        var seen: Set<String> = []
+        return (goldenCase.intermediates.names + goldenCase.outputs.names).filter {
+            !known.contains($0) && seen.insert($0).inserted
+        }
+    }
+
     /// A tensor of the first step by its name (T2); nil if the trace has not kept it.
     func tensor(_ name: String) -> Tensor? {
         if let tensor = goldenCase.intermediates[name] { return tensor }
@@ -174,8 +183,18 @@ public struct Localiser: Sendable {
         /// Tensors that both have, and tensors of the step.
         public let compared: Int
         public let tensors: Int
+        /// Tensors of the step that one of the traces, or both, do not have.
+        public let uncompared: [String]
+        /// Tensors of the traces that the step does not have.
+        public let unknown: [String]
         /// Traces whose fingerprint is not that of their own tensors.
         public let otherFingerprints: [String]
+
+        /// They conform where every tensor of the step was compared, nothing else is in the traces, and nothing differs.
+        public var judgement: Judgement {
+            if divergence != nil || !inputs.isEmpty || !otherFingerprints.isEmpty { return .doesNotConform }
+            return uncompared.isEmpty && unknown.isEmpty && compared > 0 ? .conforms : .notJudged
+        }
     }
 
     /// What one trace has by itself.
@@ -185,8 +204,18 @@ public struct Localiser: Sendable {
         public let recomputed: Int
         /// Tensors of the step that the trace lacks.
         public let missing: [String]
+        /// Tensors that could not be recomputed, since one that they are made of is missing.
+        public let unchecked: [String]
+        /// Tensors of the trace that the step does not have.
+        public let unknown: [String]
         /// Whether the trace states a fingerprint that its own tensors do not have.
         public let hasOtherFingerprint: Bool
+
+        /// It conforms where elements of every tensor of the step were recomputed, nothing else is in the trace, and nothing is wrong.
+        public var judgement: Judgement {
+            if !faults.isEmpty || hasOtherFingerprint { return .doesNotConform }
+            return missing.isEmpty && unchecked.isEmpty && unknown.isEmpty && recomputed > 0 ? .conforms : .notJudged
+        }
     }
 
     /// A tensor that does not follow from what the trace itself has before it.
@@ -223,12 +252,14 @@ public struct Localiser: Sendable {
         var cannot: String?
         do { try verifier.begin(a.firstStep, a.firstBatch) } catch { cannot = "\(error)" }
         var unrecorded: [String] = []
+        var uncompared: [String] = []
         var divergence: Divergence?
         var compared = 0
         var later = 0
         for (place, name) in order.map(\.name).enumerated() {
             guard let x = a.tensor(name), let y = b.tensor(name) else {
                 if divergence == nil { unrecorded.append(name) }
+                uncompared.append(name)
                 continue
             }
             compared += 1
@@ -261,9 +292,11 @@ public struct Localiser: Sendable {
                 recomputed: cannot == nil ? asked.count : 0, firstRight: right.0, secondRight: right.1, note: cannot,
                 later: 0)
         }
+        var seen: Set<String> = []
+        let unknown = (a.unknown(besides: order) + b.unknown(besides: order)).filter { seen.insert($0).inserted }
         return Comparison(
             inputs: inputs, divergence: divergence.map { $0.with(later: later) }, compared: compared,
-            tensors: order.count,
+            tensors: order.count, uncompared: uncompared, unknown: unknown,
             otherFingerprints: [a, b].filter { hasOtherFingerprint($0) == true }.map(\.name))
     }
 
@@ -278,6 +311,7 @@ public struct Localiser: Sendable {
         try verifier.begin(trace.firstStep, trace.firstBatch)
         var faults: [Fault] = []
         var missing: [String] = []
+        var unchecked: [String] = []
         var recomputed = 0
         for (place, name) in order.map(\.name).enumerated() {
             try progress(place)
@@ -289,9 +323,9 @@ public struct Localiser: Sendable {
             let count = tensor.count
             let stride = max(1, count / samples)
             let elements = count == 0 ? [] : Array(Swift.stride(from: 0, to: count, by: stride)) + [count - 1]
-            recomputed += elements.count
             do {
                 let wrong = try verifier.differences(name, try StepTensor(tensor, name), at: elements)
+                recomputed += elements.count
                 if let example = wrong.first {
                     faults.append(
                         Fault(
@@ -301,11 +335,12 @@ public struct Localiser: Sendable {
                 }
             } catch let error as StepVerifier.Unexpected {
                 guard !missing.isEmpty else { throw error }
+                unchecked.append(name)
             }
         }
         return Findings(
-            faults: faults, recomputed: recomputed, missing: missing,
-            hasOtherFingerprint: hasOtherFingerprint(trace) == true)
+            faults: faults, recomputed: recomputed, missing: missing, unchecked: unchecked,
+            unknown: trace.unknown(besides: order), hasOtherFingerprint: hasOtherFingerprint(trace) == true)
     }
 
     private static func place(_ element: Int, _ shape: [Int]) -> [Int] {

@@ -163,9 +163,8 @@ public struct ProcessImplementation: Implementation {
     /// Runs the command once, on a file with all of the cases. A failure is laid to the first.
     public func outputs(forAll goldenCases: [GoldenCase]) async throws -> [TensorGroup?] {
         guard let goldenCase = goldenCases.first else { return [] }
-        let folder = FileManager.default.temporaryDirectory.path + "/touchstone-\(UUID().uuidString)"
-        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let folder = try Files.createTemporaryFolder()
+        defer { Files.removeFolder(folder) }
         let (input, output) = (folder + "/in.h5", folder + "/out.h5")
         let suite = (try? OperationCatalog.operation(named: goldenCase.op))?.suite.rawValue ?? ""
         let writer = try GoldenWriter(
@@ -207,11 +206,16 @@ public struct ProcessImplementation: Implementation {
 private final class ProcessHolder: Sendable {
     private let identifier = Synchronized<Int32?>(nil)
 
-    func set(_ value: Int32) { identifier.set(value) }
+    func set(_ value: Int32) {
+        identifier.set(value)
+        ProcessGroups.add(value)
+    }
 
     /// Kills everything in the process's session and group.
     func endGroup() {
-        if let value = identifier.get { ProcessGroups.kill(value) }
+        guard let value = identifier.get else { return }
+        ProcessGroups.kill(value)
+        ProcessGroups.remove(value)
     }
 }
 

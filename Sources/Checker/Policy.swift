@@ -38,7 +38,7 @@ public enum Policy: Sendable, Hashable, CustomStringConvertible {
     /// The standard policy of operations, and why.
     public struct Standard: Sendable, Hashable {
         /// "dot.gemm", or "math.*".
-        public let pattern: String
+        public let pattern: NamePattern
         public let policy: Policy
         public let reason: String
 
@@ -87,20 +87,19 @@ public enum Policy: Sendable, Hashable, CustomStringConvertible {
 
         /// The standard of an operation.
         public static func of(_ op: String) -> Standard {
-            all.first { PolicyRule.matches($0.pattern, op) } ?? all[all.count - 1]
+            all.first { $0.pattern.matches(op) } ?? all[all.count - 1]
         }
     }
 }
 
 /// A policy for the outputs that a pattern names: `bound`, `dot.gemm=bound`, `math.*=ulp:1`, `attention.forward/z=ulp:2`.
 public struct PolicyRule: Sendable, Hashable, CustomStringConvertible {
-    /// Operations: a name, or a beginning and `*`.
-    public let operations: String
-    /// Outputs of them: a name, or a beginning and `*`.
-    public let outputs: String
+    public let operations: NamePattern
+    /// Of the operations.
+    public let outputs: NamePattern
     public let policy: Policy
 
-    public init(operations: String = "*", outputs: String = "*", policy: Policy) {
+    public init(operations: NamePattern = "*", outputs: NamePattern = "*", policy: Policy) {
         self.operations = operations
         self.outputs = outputs
         self.policy = policy
@@ -114,29 +113,25 @@ public struct PolicyRule: Sendable, Hashable, CustomStringConvertible {
             return
         }
         guard let policy = Policy(String(text[text.index(after: equals)...])) else { return nil }
-        let parts = text[..<equals].split(separator: "/", omittingEmptySubsequences: false).map(String.init)
-        // A star stands at the end alone.
-        guard (1...2).contains(parts.count),
-            parts.allSatisfy({ !$0.isEmpty && !$0.dropLast().contains("*") && !$0.contains("=") })
+        guard !text[..<equals].contains("=") else { return nil }
+        let parts = text[..<equals].split(separator: "/", omittingEmptySubsequences: false).map {
+            NamePattern(String($0))
+        }
+        guard (1...2).contains(parts.count), let operations = parts[0], let outputs = parts.count == 2 ? parts[1] : "*"
         else { return nil }
-        self.init(operations: parts[0], outputs: parts.count == 2 ? parts[1] : "*", policy: policy)
+        self.init(operations: operations, outputs: outputs, policy: policy)
     }
 
     public var description: String {
-        let pattern = outputs == "*" ? operations : "\(operations)/\(outputs)"
+        let pattern = outputs == "*" ? operations.text : "\(operations)/\(outputs)"
         return pattern == "*" ? policy.description : "\(pattern)=\(policy)"
     }
 
-    /// Whether a pattern names `name`: equal, or a beginning before `*`.
-    static func matches(_ pattern: String, _ name: String) -> Bool {
-        pattern.hasSuffix("*") ? name.hasPrefix(pattern.dropLast()) : name == pattern
-    }
-
     /// Whether the rule is about an operation at all.
-    public func names(_ op: String) -> Bool { Self.matches(operations, op) }
+    public func names(_ op: String) -> Bool { operations.matches(op) }
 
     /// Whether the rule is about an output of an operation.
-    public func names(_ op: String, output: String) -> Bool { names(op) && Self.matches(outputs, output) }
+    public func names(_ op: String, output: String) -> Bool { names(op) && outputs.matches(output) }
 }
 
 /// What NaNs are to a comparison (F2).

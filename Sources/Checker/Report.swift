@@ -1,5 +1,6 @@
 import GoldenIO
 import JSON
+import Platform
 
 /// One element that differs, with what a person needs to see why.
 public struct MismatchDetail: Sendable, Hashable {
@@ -173,21 +174,55 @@ public struct Report: Sendable, Hashable {
     public private(set) var cases: [CaseReport] = []
     /// The cases that the candidate does not have; they count neither for nor against it.
     public private(set) var skipped: [SkippedCase] = []
-    /// What the candidate has beside what was judged.
+    /// What differs beside the bits of outputs: a case that only one of two files has. Each makes the whole not conform.
+    public private(set) var differences: [String] = []
+    /// What the candidate has beside what was judged, and what was not compared.
     public private(set) var notes: [String] = []
+    /// Outputs that were not judged, for want of draws.
+    public private(set) var undrawn: [UndrawnOutput] = []
 
     public init(subject: String) { self.subject = subject }
 
-    /// Adds a case; pictures of outputs that conform are dropped.
+    /// Adds a case; pictures of outputs that conform are dropped. A case of which nothing was judged, for want of draws, does not count.
     public mutating func append(_ report: CaseReport) {
+        if report.outputs.isEmpty, undrawn.contains(where: { $0.caseName == report.name }) { return }
         var report = report
         for index in report.outputs.indices where report.outputs[index].verdict.conforms {
             report.outputs[index].pictures = nil
         }
         cases.append(report)
     }
+    public mutating func append(difference: String) { differences.append(difference) }
     public mutating func append(note: String) { notes.append(note) }
+    mutating func append(undrawn: UndrawnOutput) { self.undrawn.append(undrawn) }
     public mutating func append(skipped: SkippedCase) { self.skipped.append(skipped) }
+
+    /// Adds a note that says which outputs had too few draws, and how many cases of them had enough.
+    ///
+    /// - Throws: ``JudgingError/tooFewDraws(caseName:output:draws:needed:)`` where no case of an operation had enough for one of its outputs: nothing says
+    ///   whether that is right.
+    public mutating func noteUndrawn() throws(JudgingError) {
+        var counts: [String: Int] = [:]
+        var order: [String] = []
+        for one in undrawn {
+            let name = "\(one.op)/\(one.output)"
+            let isJudged = cases.contains { report in
+                report.op == one.op
+                    && report.outputs.contains {
+                        $0.name == one.output && $0.policy == .distribution && $0.mismatches > 0
+                    }
+            }
+            guard isJudged else { throw one.error }
+            if counts[name] == nil { order.append(name) }
+            counts[name, default: 0] += 1
+        }
+        if order.isEmpty { return }
+        let list = order.map { "\($0) in \(counts[$0] ?? 0) \(counts[$0] == 1 ? "case" : "cases")" }
+        append(
+            note:
+                "too few draws for the policy distribution, not judged there: \(list.joined(separator: ", ")); other cases of each had enough"
+        )
+    }
 
     /// Whether the next case is to be judged with pictures.
     public func needsPictures(_ options: JudgingOptions) -> Bool { pictureCount < options.pictures }
@@ -197,11 +232,19 @@ public struct Report: Sendable, Hashable {
         cases.reduce(0) { $0 + $1.outputs.count { $0.pictures != nil && !$0.verdict.conforms } }
     }
 
-    /// Whether anything was judged and all of it conforms.
-    public var conforms: Bool { !cases.isEmpty && cases.allSatisfy(\.conforms) }
+    /// What all of it comes to. What could not be judged (a crash, a hang, an answer given up) outweighs what does not conform; where no output
+    /// was judged and nothing differs, nothing conforms.
+    public var judgement: Judgement {
+        if count(.failed) > 0 { return .notJudged }
+        if !differences.isEmpty || !cases.allSatisfy(\.conforms) { return .doesNotConform }
+        return cases.contains { !$0.outputs.isEmpty } ? .conforms : .notJudged
+    }
 
-    /// Whether everything that was asked could be judged: no crash, no hang, no answer given up.
-    public var isJudged: Bool { count(.failed) == 0 }
+    /// Whether anything was judged and all of it conforms.
+    public var conforms: Bool { judgement == .conforms }
+
+    /// Whether everything that was asked could be judged.
+    public var isJudged: Bool { judgement != .notJudged }
 
     public func count(_ verdict: Verdict) -> Int {
         cases.reduce(0) { $0 + $1.outputs.count { $0.verdict == verdict } }
@@ -211,6 +254,70 @@ public struct Report: Sendable, Hashable {
     public func refuseVacuous() throws(JudgingError) {
         let tolerant = cases.flatMap(\.outputs).filter { $0.policy != .exact && $0.elements > 0 }
         if let first = tolerant.first, tolerant.allSatisfy(\.isVacuous) { throw .vacuous(first.policy) }
+    }
+}
+
+/// An output that was not judged, for want of draws.
+public struct UndrawnOutput: Sendable, Hashable {
+    public let op: String
+    public let output: String
+    /// ``JudgingError/tooFewDraws(caseName:output:draws:needed:)``
+    public let error: JudgingError
+
+    var caseName: String? {
+        if case .tooFewDraws(let name, _, _, _) = error { return name }
+        return nil
+    }
+}
+
+extension Report {
+    /// Outputs that do not conform and of which a report says the same: one with bits of its own, or all that were not answered for one reason.
+    struct Failure {
+        let verdict: Verdict
+        /// nil where counts say it.
+        let note: String?
+        var members: [(one: CaseReport, output: OutputReport)]
+    }
+
+    /// Everything that does not conform, what was not answered first: it has one cause more often than many.
+    var failures: [Failure] {
+        var groups: [Failure] = []
+        var alone: [Failure] = []
+        var indices: [String: Int] = [:]
+        for one in cases {
+            for output in one.outputs where !output.verdict.conforms {
+                guard output.mismatches == 0, let note = output.note else {
+                    alone.append(Failure(verdict: output.verdict, note: output.note, members: [(one, output)]))
+                    continue
+                }
+                let reason = "\(output.verdict.rawValue)\t\(note)"
+                if let index = indices[reason] {
+                    groups[index].members.append((one, output))
+                } else {
+                    indices[reason] = groups.count
+                    groups.append(Failure(verdict: output.verdict, note: note, members: [(one, output)]))
+                }
+            }
+        }
+        return groups + alone
+    }
+}
+
+extension Report.Failure {
+    /// "24 outputs in 12 cases of 3 files: dot.gemm, sum.lane16".
+    var extent: String {
+        let cases = Set(members.map { "\($0.one.file)\t\($0.one.name)" }).count
+        let files = Set(members.map(\.one.file)).count
+        var seen: Set<String> = []
+        let operations = members.map(\.one.op).filter { seen.insert($0).inserted }
+        return
+            "\(counted(members.count, "output")) in \(counted(cases, "case")) of \(counted(files, "file")): \(listed(operations))"
+    }
+
+    /// "bf16: add-grid: outputs/r".
+    var first: String {
+        guard let (one, output) = members.first else { return "" }
+        return "\(one.suite): \(one.name): outputs/\(output.name)"
     }
 }
 
@@ -229,7 +336,7 @@ public enum JudgingError: Error, Hashable, Sendable, CustomStringConvertible {
         case .vacuous(let policy):
             "the policy \(policy) is vacuous here: a tensor of zeros, or of NaNs, would pass every output that it judges"
         case .tooFewDraws(let caseName, let output, let draws, let needed):
-            "case '\(caseName)': outputs/\(output) has \(draws) draws to judge, \(needed) are needed for the stated power of the policy distribution; choose larger cases with --case, or judge it by exact"
+            "case '\(caseName)': outputs/\(output) has \(counted(draws, "draw")) to judge, \(needed) are needed for the stated power of the policy distribution; choose larger cases with --case, or judge it by exact"
         case .plugin(let command, let file, let what): "\(file): the command '\(command)' \(what)"
         case .goldens(let what): what
         }

@@ -22,8 +22,8 @@ struct SampleTest {
     }
 
     private enum Kind {
-        /// Values of a continuous distribution, by its distribution function.
-        case continuous(@Sendable (Double) -> Double)
+        /// Values of a continuous distribution.
+        case continuous(Distribution)
         case tokens(withReplacement: Bool)
         case threshold
         case weights
@@ -32,14 +32,52 @@ struct SampleTest {
         case codes
     }
 
+    /// A continuous distribution.
+    private struct Distribution {
+        /// P(X <= x).
+        let below: @Sendable (Double) -> Double
+        /// P(X >= x), which the other loses where it is small.
+        let above: @Sendable (Double) -> Double
+        /// What the specified generator gives at most and at least (G2 to G4).
+        let range: ClosedRange<Double>
+        /// Whether nothing outside the range is a draw; else what is rare enough there.
+        let isStrict: Bool
+
+        /// Why a value is no draw among n; nil if it may be one. Beyond the specified range, other generators of the distribution may give what they
+        /// give with a probability that ``unlikely`` allows.
+        func complaint(_ x: Double, _ n: Int) -> String? {
+            guard x.isFinite else { return "is \(x)" }
+            if range.contains(x) { return nil }
+            if isStrict { return "is \(x), outside the open interval from 0 to 1" }
+            if min(below(x), above(x)) * Double(n) >= SampleTest.unlikely { return nil }
+            return
+                "is \(x), too far out for a draw: from \(range.lowerBound.short) to \(range.upperBound.short) is specified"
+        }
+
+        /// 2^-24 to 1 - 2^-24 are G2's; the bounds of the interval are no draws of any generator that is right.
+        static let uniform = Distribution(
+            below: { min(1, max(0, $0)) }, above: { 1 - min(1, max(0, $0)) },
+            range: Double.leastNonzeroMagnitude...Double(1).nextDown, isStrict: true)
+        static let gumbel = Distribution(
+            below: { exp(-exp(-$0)) }, above: { -expm1(-exp(-$0)) }, range: -2.8115409...22.873858, isStrict: false)
+        static let normal = Distribution(
+            below: { erfc(-$0 * 0.5.squareRoot()) / 2 }, above: { erfc($0 * 0.5.squareRoot()) / 2 },
+            range: -5.7681075...5.7681075, isStrict: false)
+    }
+
+    /// The probability of all draws together to lie so far out at one end that one is refused by itself. Both ends have a tenth of the false alarms,
+    /// the tests of the whole sample the rest.
+    static let unlikely = falseAlarm / 20
+    private static let ofTests = falseAlarm * 0.9
+
     private let kind: Kind
 
     /// - Returns: nil where the output is no sample.
     static func make(_ one: CaseView, _ output: String) throws -> SampleTest? {
         switch (one.op, output) {
-        case ("random.uniform", "x"): SampleTest(kind: .continuous { min(1, max(0, $0)) })
-        case ("random.gumbel", "x"): SampleTest(kind: .continuous { exp(-exp(-$0)) })
-        case ("random.normal", "x"): SampleTest(kind: .continuous { erfc(-$0 * 0.5.squareRoot()) / 2 })
+        case ("random.uniform", "x"): SampleTest(kind: .continuous(.uniform))
+        case ("random.gumbel", "x"): SampleTest(kind: .continuous(.gumbel))
+        case ("random.normal", "x"): SampleTest(kind: .continuous(.normal))
         case ("gumbel.topk", "ids"): SampleTest(kind: .tokens(withReplacement: false))
         case ("gumbel.replacement", "ids"): SampleTest(kind: .tokens(withReplacement: true))
         case ("gumbel.topk", "kappa"): SampleTest(kind: .threshold)
@@ -53,12 +91,12 @@ struct SampleTest {
 
     /// What the mean of n differences, each within an interval of length 1, may be with `tests` tests in all.
     static func limit(_ n: Int, tests: Int) -> Double {
-        (log(2 * Double(tests) / falseAlarm) / (2 * Double(n))).squareRoot()
+        (log(2 * Double(tests) / ofTests) / (2 * Double(n))).squareRoot()
     }
 
     /// How many draws see ``distance``.
     static func needed(tests: Int) -> Int {
-        let reach = (log(2 * Double(tests) / falseAlarm) / 2).squareRoot() + (log(1 / miss) / 2).squareRoot()
+        let reach = (log(2 * Double(tests) / ofTests) / 2).squareRoot() + (log(1 / miss) / 2).squareRoot()
         return Int((reach * reach / (distance * distance)).rounded(.up))
     }
 
@@ -128,24 +166,27 @@ struct SampleTest {
 
     // MARK: Continuous
 
-    /// The distribution function on 4096 steps, and the correlation of neighbours in pairs.
+    /// Every value by itself, then the distribution function on 4096 steps, and the correlation of neighbours in pairs.
     private func continuous(
-        _ got: any TensorSource, _ distribution: (Double) -> Double, _ one: CaseView, _ output: String
+        _ got: any TensorSource, _ distribution: Distribution, _ one: CaseView, _ output: String
     ) throws -> Outcome {
         let n = got.count
+        // What cannot be drawn is wrong however few there are.
+        for start in stride(from: 0, to: n, by: OutputComparison.slab) {
+            for (index, x) in try got.doubles(start..<min(start + OutputComparison.slab, n)).enumerated() {
+                if let complaint = distribution.complaint(x, n) {
+                    return Outcome(conforms: false, text: "element \(start + index) \(complaint)")
+                }
+            }
+        }
         try require(n, tests: 2, one, output)
         let steps = 4096
         var counts = [Int](repeating: 0, count: steps)
         var products = 0.0
         for start in stride(from: 0, to: n, by: OutputComparison.slab) {
             let values = try got.doubles(start..<min(start + OutputComparison.slab, n))
-            let u = values.map(distribution)
-            for (index, x) in u.enumerated() {
-                guard values[index].isFinite else {
-                    return Outcome(conforms: false, text: "element \(start + index) is \(values[index])")
-                }
-                counts[min(steps - 1, Int(x * Double(steps)))] += 1
-            }
+            let u = values.map(distribution.below)
+            for x in u { counts[min(steps - 1, Int(x * Double(steps)))] += 1 }
             for index in stride(from: 0, to: u.count - 1, by: 2) { products += (u[index] - 0.5) * (u[index + 1] - 0.5) }
         }
         var (below, farthest) = (0, 0.0)
@@ -200,7 +241,6 @@ struct SampleTest {
         var bits = 0
         while 1 << bits < v { bits += 1 }
         let n = got.count
-        try require(n, tests: bits + 1, one, output)
         var means = Means(bits + 1)
         var complaint: String?
         _ = try rows(one) { row, s, p, _ in
@@ -238,6 +278,7 @@ struct SampleTest {
             }
         }
         if let complaint { return Outcome(conforms: false, text: complaint) }
+        try require(n, tests: bits + 1, one, output)
         return means.outcome(n, slack: power(-16), "share of tokens in a set")
     }
 
@@ -252,7 +293,6 @@ struct SampleTest {
         else {
             return Outcome(conforms: false, text: "kappa is judged beside ids, which are missing")
         }
-        try require(got.count, tests: 1, one, output)
         var means = Means(1)
         var complaint: String?
         _ = try rows(one) { row, s, p, _ in
@@ -272,10 +312,18 @@ struct SampleTest {
                 rates.append(left.reduce(0, +))
             }
             guard rates.allSatisfy({ $0 > 1e-300 }) else { return }
+            // The (k + 1)-th time of the race is at least its first, whose rate is 1, and at most k + 1 times the longest gap.
+            let time = exp(-kappa)
+            let late = Double(rates.count) * exp(-time * (rates.min() ?? 0) / Double(rates.count))
+            if min(-expm1(-time), late) * Double(got.count) < Self.unlikely {
+                complaint = "row \(row): kappa \(kappa.short) is too far out for a draw"
+                return
+            }
             let s = 1 / rates.reduce(0) { $0 + 1 / $1 }
             means.sums[0] += exp(-s * exp(-kappa)) - rates.reduce(1) { $0 * $1 / ($1 + s) }
         }
         if let complaint { return Outcome(conforms: false, text: complaint) }
+        try require(got.count, tests: 1, one, output)
         return means.outcome(got.count, slack: power(-16), "mean of a function of kappa")
     }
 

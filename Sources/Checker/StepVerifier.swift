@@ -2,6 +2,7 @@ import BFloat16
 import ExactMath
 import Goldens
 import ModelSpec
+import Platform
 import Reference
 
 /// Sampled lockstep: the reference recomputes a few elements of every tensor of a training step, from the tensors that the step itself produced
@@ -203,8 +204,8 @@ public struct StepVerifier {
 
     /// What was compared, as a line.
     public var summary: String {
-        "\(compared) elements of \(tensors) tensors recomputed by the reference, all bit-exact"
-            + (skipped > 0 ? "; \(skipped) costly tensors not drawn" : "")
+        "\(counted(compared, "element")) of \(counted(tensors, "tensor")) recomputed by the reference, all bit-exact"
+            + (skipped > 0 ? "; \(counted(skipped, "costly tensor")) not drawn" : "")
     }
 
     // MARK: - Bits
@@ -397,7 +398,7 @@ public struct StepVerifier {
             case "mlp.up.output": return try linear("\(l).mlp.norm.output", "\(l).mlp.up", c.feedForwardWidth)
             case "mlp.limit":
                 return Rule(cost: 10 * c.width * c.feedForwardWidth) { _ in
-                    if c.clamp == .static { return .fp32(c.clampLimit.bitPattern) }
+                    if c.clamp == .static { return .fp32(c.clampLimit == 0 ? 0 : c.clampLimit.bitPattern) }
                     let weights = weight("\(l).mlp.up", 0, c.width * c.feedForwardWidth)
                     return .fp32(
                         try Clamp.dynamicLimit(

@@ -1,12 +1,13 @@
 import Foundation
 import GoldenIO
 import JSON
+import Platform
 
-/// A report for a terminal.
+/// A report for a terminal. What comes from outside (names, recipes, what a command printed) is made printable; colours are the report's own.
 public struct TextReport {
     /// Whether to use colour.
     public var usesColour: Bool
-    /// How many failing outputs are shown in detail.
+    /// How many failing outputs, or groups of them that have one reason, are shown in detail.
     public var detailLimit: Int
 
     public init(usesColour: Bool = false, detailLimit: Int = 8) {
@@ -16,26 +17,28 @@ public struct TextReport {
 
     public func text(_ report: Report) -> String {
         var lines: [String] = []
-        lines += table(report)
-        let failing = report.cases.flatMap { one in one.outputs.filter { !$0.verdict.conforms }.map { (one, $0) } }
-        for (one, output) in failing.prefix(detailLimit) {
+        lines += table(report).map(PlainText.shown)
+        let failures = report.failures
+        for failure in failures.prefix(detailLimit) {
             lines.append("")
-            lines += details(one, output)
+            lines += details(failure)
         }
-        if failing.count > detailLimit {
+        if failures.count > detailLimit {
+            let rest = failures.dropFirst(detailLimit).reduce(0) { $0 + $1.members.count }
             lines.append("")
             lines.append(
-                "... and \(failing.count - detailLimit) more outputs that do not conform; --details N shows more")
+                "... and \(counted(rest, "more output", "more outputs")) that \(rest == 1 ? "does" : "do") not conform; --details N shows more"
+            )
         }
         if !report.skipped.isEmpty {
             lines.append("")
-            lines.append("skipped, not implemented (cases):")
-            lines += report.skippedOperationsBySuite.map { "  \($0.suite): \($0.operations)" }
+            lines.append("skipped: the implementation gives no output for them (cases):")
+            lines += report.skippedOperationsBySuite.map { PlainText.shown("  \($0.suite): \($0.operations)") }
         }
-        if !report.notes.isEmpty {
+        for (label, list) in [("difference", report.differences), ("note", report.notes)] where !list.isEmpty {
             lines.append("")
-            lines += report.notes.prefix(10).map { "note: \($0)" }
-            if report.notes.count > 10 { lines.append("note: ... and \(report.notes.count - 10) more") }
+            lines += list.prefix(10).map { PlainText.shown("\(label): \($0)") }
+            if list.count > 10 { lines.append("\(label): ... and \(list.count - 10) more; --format json has all") }
         }
         lines.append("")
         lines.append(summary(report))
@@ -96,23 +99,37 @@ public struct TextReport {
         }
     }
 
+    /// What is known of outputs that have one reason, the reason first.
+    private func details(_ failure: Report.Failure) -> [String] {
+        if failure.members.count == 1, let (one, output) = failure.members.first { return details(one, output) }
+        return [
+            colour(failure.verdict.rawValue.uppercased(), "31") + "  " + PlainText.shown(failure.note ?? ""),
+            PlainText.shown("  \(failure.extent)"), PlainText.shown("  first \(failure.first)"),
+        ]
+    }
+
     /// What is known of one output, line by line.
     func details(_ one: CaseReport, _ output: OutputReport) -> [String] {
-        var lines = [
-            "\(colour(output.verdict.rawValue.uppercased(), "31"))  \(one.suite): \(one.name): outputs/\(output.name) (\(one.op), policy \(output.policy))"
-        ]
+        let head = "  \(one.suite): \(one.name): outputs/\(output.name) (\(one.op), policy \(output.policy))"
+        return [colour(output.verdict.rawValue.uppercased(), "31") + PlainText.shown(head)]
+            + facts(one, output).map(PlainText.shown)
+    }
+
+    private func facts(_ one: CaseReport, _ output: OutputReport) -> [String] {
+        var lines: [String] = []
+        if let note = output.note { lines.append("  \(note)") }
         if !one.why.isEmpty { lines.append("  the case: \(one.why)") }
         if let recipe = try? JSONValue.object(one.recipe).text(), recipe != "{}" {
             lines.append("  recipe:   \(recipe)")
         }
-        if let note = output.note { lines.append("  \(note)") }
         guard output.mismatches > 0 else { return lines }
         lines.append(
-            "  \(output.mismatches) of \(output.elements) elements differ, \(output.failures) beyond the policy")
+            "  \(output.mismatches) of \(counted(output.elements, "element")) \(output.elements == 1 ? "differs" : "differ"), \(output.failures) beyond the policy"
+        )
         if !output.histogram.text.isEmpty { lines.append("  ulps apart: \(output.histogram.text)") }
         if let statistics = output.statistics {
             lines.append(
-                "  errors over their bound, \(statistics.count) elements: largest \(statistics.largest.short), mean \(statistics.mean.short) (at most \(statistics.meanLimit.short)), away from zero \(statistics.outwardMean.short) (at most \(statistics.outwardLimit.short)), variance \(statistics.variance.short) (at most \(statistics.varianceLimit.short))"
+                "  errors over their bound, \(counted(statistics.count, "element")): largest \(statistics.largest.short), mean \(statistics.mean.short) (at most \(statistics.meanLimit.short)), away from zero \(statistics.outwardMean.short) (at most \(statistics.outwardLimit.short)), variance \(statistics.variance.short) (at most \(statistics.varianceLimit.short))"
             )
         }
         var shown: Set<Int> = []
@@ -143,15 +160,18 @@ public struct TextReport {
     public func summary(_ report: Report) -> String {
         let outputs = report.cases.reduce(0) { $0 + $1.outputs.count }
         let conforming = report.cases.reduce(0) { $0 + $1.outputs.count { $0.verdict.conforms } }
-        let verdict = report.conforms ? colour("CONFORMS", "32") : colour("DOES NOT CONFORM", "31")
+        let verdict = colour(report.judgement.word, report.conforms ? "32" : "31")
         var parts = [
             "\(verdict): \(conforming) of \(counted(outputs, "output")) in \(counted(report.cases.count, "case"))"
         ]
         for kind in Verdict.allCases where report.count(kind) > 0 {
             parts.append("\(report.count(kind)) \(kind.rawValue)")
         }
+        let differences =
+            report.differences.isEmpty ? "" : "; \(counted(report.differences.count, "other difference"))"
         let skipped = report.skipped.isEmpty ? "" : "; \(counted(report.skipped.count, "case")) skipped"
-        return parts[0] + " (" + parts.dropFirst().joined(separator: ", ") + ")" + skipped
+        let counts = parts.count == 1 ? "" : " (" + parts.dropFirst().joined(separator: ", ") + ")"
+        return parts[0] + counts + differences + skipped
     }
 
     private func colour(_ text: String, _ code: String) -> String {

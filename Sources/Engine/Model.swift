@@ -1,5 +1,6 @@
 import Kernels
 import ModelSpec
+import Platform
 
 /// The model on the engine: its memory, laid out once, and its forward and backward pass in the order of T2.
 final class Model: @unchecked Sendable {
@@ -14,6 +15,8 @@ final class Model: @unchecked Sendable {
     private let masks: [MaskBits]
     /// Which of `masks` a layer uses.
     private let maskOfLayer: [Int]
+    /// Whether a signal ends a pass between two operations; not where other processes wait for this one.
+    private let isInterruptible: Bool
     private let parameterIndex: [String: Int]
     let layerParameters: [LayerParameters]
 
@@ -221,6 +224,7 @@ final class Model: @unchecked Sendable {
         self.context = context
         layers = Layers(context)
         parameters = c.parameters
+        isInterruptible = rank == nil
         var count = MemoryPlan()
         _ = Buffers(c, threads: context.pool.count, rank: rank, &count)
         block = MemoryBlock(bytes: count.bytes)
@@ -420,6 +424,7 @@ final class Model: @unchecked Sendable {
         return limit
     }
 
+    /// - Throws: what `probe` throws, ``EngineError``, and `Interrupted`.
     func forward(_ batch: Batch, probe: EngineProbe?) throws -> Report {
         let c = configuration
         let b = buffers
@@ -446,6 +451,7 @@ final class Model: @unchecked Sendable {
             let l = probe == nil ? "" : "layers.\(index)"
 
             // Attention
+            try checkInterruption()
             layers.normalize(
                 stream, gain: weight(p.attentionNorm), rows: n, width: width, epsilon: c.normEpsilon,
                 output: layer.attentionNorm, inverse: layer.attentionInverse)
@@ -465,6 +471,7 @@ final class Model: @unchecked Sendable {
                 try probe?("\(l).attention.key.rotated", EngineTensor(layer.key, [n, gd]))
             }
             let source = b.layers[c.keyValueSource(layer: index)]
+            try checkInterruption()
             attention(batch.sequences).forward(
                 context, query: layer.query, queryLayout: queryLayout, key: source.key, value: source.value,
                 keyLayout: keyLayout, mask: masks[maskOfLayer[index]], output: layer.context,
@@ -486,6 +493,7 @@ final class Model: @unchecked Sendable {
             try probe?("\(l).attention.residual", EngineTensor(middle, [n, width]))
 
             // Feed-forward
+            try checkInterruption()
             layers.normalize(
                 middle, gain: weight(p.mlpNorm), rows: n, width: width, epsilon: c.normEpsilon,
                 output: layer.mlpNorm, inverse: layer.mlpInverse)
@@ -512,6 +520,7 @@ final class Model: @unchecked Sendable {
             if let codes = b.codes { try probe?("\(l).mlp.codes", EngineTensor(codes, [n, feedForward])) }
             try probe?("\(l).mlp.activation", EngineTensor(layer.activation, [n, feedForward]))
             let next = index + 1 < c.layers ? b.layers[index + 1].input : b.output
+            try checkInterruption()
             layers.forward(
                 layer.activation, weight: weight(p.down), rows: n, inputs: feedForward, outputs: width, recipe: c.dot
             ) { row, column, sums, count, _ in
@@ -522,6 +531,7 @@ final class Model: @unchecked Sendable {
         }
 
         // Output and loss
+        try checkInterruption()
         layers.normalize(
             stream, gain: weight(parameters.count - 1), rows: n, width: width, epsilon: c.normEpsilon, output: b.norm,
             inverse: b.inverse)
@@ -563,7 +573,9 @@ final class Model: @unchecked Sendable {
         func gradient(_ index: Int) -> UnsafeMutablePointer<Float> {
             b.parameters[index].gradients + row * parameters[index].count
         }
+        /// After every gradient of a weight: several times a layer.
         func finish(_ index: Int) throws {
+            try checkInterruption()
             try probe?("gradient.\(parameters[index].name)", EngineTensor(gradient(index), parameters[index].shape))
         }
         func weightGradient(
@@ -641,6 +653,7 @@ final class Model: @unchecked Sendable {
             try probe?("\(l).attention.context.gradient", EngineTensor(b.contextGradient, [n, hd]))
             let sourceIndex = c.keyValueSource(layer: index)
             let source = b.layers[sourceIndex]
+            try checkInterruption()
             attention(batch.sequences).backward(
                 context, query: layer.query, queryLayout: queryLayout, key: source.key, value: source.value,
                 keyLayout: keyLayout, outputGradient: b.contextGradient, output: layer.context,
@@ -710,6 +723,8 @@ final class Model: @unchecked Sendable {
     }
 
     // MARK: - Pieces
+
+    private func checkInterruption() throws { if isInterruptible { try Interruption.check() } }
 
     func linear(
         _ x: UnsafePointer<UInt16>, _ index: Int, _ n: Int, _ inputs: Int, _ outputs: Int,

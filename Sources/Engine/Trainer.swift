@@ -139,7 +139,8 @@ public final class Trainer {
     ///   - probe: is shown every tensor of the step in execution order (T6); nil where nobody looks.
     ///   - afterPasses: called after the tensors of the ranks' own passes and before those that all have in common. May use the communicator.
     /// - Throws: ``/ModelSpec/TrainingError`` and ``EngineError``, naming what was wrong, and what `probe` throws; ``RankFailure`` where one of several processes did,
-    ///   on all of them, and ``CommunicationError``. Weights, moments and residuals are then as they were.
+    ///   on all of them, and ``CommunicationError``; in one process `Interrupted` after a signal. Weights, moments and residuals are then as they
+    ///   were.
     public func step(
         _ step: Int, batch: TrainingBatch, probe: EngineProbe? = nil, afterPasses: (() throws -> Void)? = nil
     ) throws -> Outcome {

@@ -5,17 +5,23 @@ import Synchronization
 ///
 /// ``run(_:)`` allocates the closure's context, 32 bytes, and nothing else. Waiting threads spin for some microseconds, then sleep.
 public final class WorkerPool: @unchecked Sendable {
-    /// Threads, the caller's included.
+    /// Threads, the caller's included: as many as were asked for, or as the system gave.
     public let count: Int
     private let shared: Shared
     private var threads: [PlatformThread] = []
 
     /// - Parameter count: threads, the caller's included; at least 1.
     public init(threads count: Int) {
-        self.count = max(1, count)
-        shared = Shared(count: self.count)
+        let shared = Shared()
         // The threads hold what they share, not the pool: it may be gone before one of them has begun.
-        for thread in 1..<self.count { threads.append(PlatformThread { [shared] in shared.serve(thread) }) }
+        for thread in 1..<max(1, count) {
+            guard let started = try? PlatformThread({ shared.serve(thread) }) else { break }
+            threads.append(started)
+        }
+        self.count = 1 + threads.count
+        // They read it with the first piece of work, which is announced later.
+        shared.count = self.count
+        self.shared = shared
     }
 
     deinit {
@@ -54,15 +60,13 @@ public final class WorkerPool: @unchecked Sendable {
 
     /// What the pool and its threads have in common.
     private final class Shared: @unchecked Sendable {
-        let count: Int
+        var count = 1
         let gate = ThreadGate()
         /// What runs now. Written by the caller alone, before the generation is announced.
         var work: ((_ thread: Int, _ count: Int) -> Void)?
         let pending = Atomic<Int>(0)
         let generation = Atomic<Int>(0)
         let isEnding = Atomic<Bool>(false)
-
-        init(count: Int) { self.count = count }
 
         func serve(_ thread: Int) {
             var seen = 0

@@ -268,6 +268,7 @@ let layerOperations: [(String, EngineCatalog.Compute)] = [
                 _ = filledFloats(n / 4096 + 1) { sum = layers.sumOfSquares(g, n, scratch: $0) }
                 return ScalarMath.sqrt(canonicalZero(sum))
             }
+            guard norm.isFinite else { throw TrainingError.gradientNorm(norm, step: step) }  // T4
             let constants = AdamWConstants(
                 beta1: beta1, beta2: beta2, epsilon: epsilon, weightDecay: weightDecay, learningRate: learningRate,
                 step: step, norm: norm, clipNorm: clipNorm)

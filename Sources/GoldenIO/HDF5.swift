@@ -52,6 +52,15 @@ enum HDF5 {
             || line.contains("version") && ["bad", "wrong", "unknown"].contains { line.contains($0) }
     }
 
+    /// `errno` of the call of the system that failed first, where the stack tells one.
+    static func systemCode(_ stack: [String]) -> Int32? {
+        for line in stack.reversed() {
+            guard let place = line.range(of: "errno = ") else { continue }
+            if let code = Int32(line[place.upperBound...].prefix { $0.isNumber }), code != 0 { return code }
+        }
+        return nil
+    }
+
     private static func message(_ identifier: hid_t) -> String {
         withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { text in
             guard H5Eget_msg(identifier, nil, text.baseAddress, text.count) > 0, let start = text.baseAddress else {
@@ -102,18 +111,24 @@ struct Place {
         GoldenIOError(kind, file: file, caseName: caseName, dataset: dataset, message, stack: stack)
     }
 
-    func error(_ error: FileError) -> GoldenIOError { self.error(.fileSystem, error.description) }
+    func error(_ error: FileError) -> GoldenIOError {
+        self.error(.fileSystem, "cannot \(error.operation): \(error.reason)")
+    }
 
-    /// The library's failure, with its stack. To be called right after the failed call.
+    /// The library's failure, with its stack. While writing, where a call of the system failed, that alone in one line: no space left, a file
+    /// too large. While reading, where the stack names a version, a newer format. To be called right after the failed call.
     func libraryError(_ message: String) -> GoldenIOError {
         let stack = HDF5.errorStack()
-        guard failure == .damaged, let line = stack.first(where: HDF5.saysVersion) else {
-            return error(failure, message, stack: stack)
+        if failure == .writeFailed, let code = HDF5.systemCode(stack) {
+            return error(FileError("write", file, code: code))
         }
-        return error(
-            .newer,
-            "is of a newer format than HDF5 \(GoldenFile.libraryVersion) reads, or damaged where it says which: \(line)"
-        )
+        if failure == .damaged, let line = stack.first(where: HDF5.saysVersion) {
+            return error(
+                .newer,
+                "is of a newer format than HDF5 \(GoldenFile.libraryVersion) reads, or damaged where it says which: \(line)"
+            )
+        }
+        return error(failure, message, stack: stack)
     }
 
     /// Owns an identifier that a call has just returned.

@@ -65,7 +65,7 @@ public struct Manifest: Sendable, Hashable {
         do {
             try Files.replace(path, with: Array((json.text(indented: true) + "\n").utf8))
         } catch let error as FileError {
-            throw GoldenIOError(.fileSystem, file: path, error.description)
+            throw GoldenIOError(.fileSystem, file: path, "cannot \(error.operation): \(error.reason)")
         } catch {
             throw GoldenIOError(.malformed, file: path, "\(error)")
         }

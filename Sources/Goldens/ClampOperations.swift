@@ -19,7 +19,7 @@ let clampOperations: [Operation] = [
         "clamp.static", .clamp, "a clamp with a given limit, and int8", clauses: ["C5", "C2", "C3", "C4"]
     ) { reader in
         let limit = try reader.float("limit")
-        // C3: -0 is +0.
+        // C1: -0 is +0.
         return try clamp(&reader, isStatic: true) { _, _, _, _ in limit == 0 ? 0 : limit }
     },
 ]

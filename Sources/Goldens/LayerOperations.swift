@@ -187,6 +187,7 @@ let layerOperations: [Operation] = [
         var g = try reader.floats("g", "n")
         try reader.finish()
         let norm = AdamW.gradientNorm([g])
+        guard SoftFloat32.isFinite(norm) else { throw TrainingError.gradientNorm(norm, step: step) }  // T4
         if let factor = AdamW.clipFactor(norm: norm, clipNorm: clipNorm) {
             g = g.map { SoftFloat32.multiply($0, factor) }  // T4
         }

@@ -1,5 +1,6 @@
 import ExactMath
 import GoldenIO
+import Platform
 
 // The operations `math.*`: clause E1. [n] in, [n] out.
 
@@ -12,8 +13,8 @@ let mathOperations: [Operation] = MathFunction.allCases.map { function in
         try reader.boundConstants()
         try reader.finish()
         var result = CaseResult()
-        result.output("y", x.map(function.evaluate), [x.count])
-        let truth = x.map(function.truth)
+        result.output("y", Workers.map(x.count) { function.evaluate(x[$0]) }, [x.count])
+        let truth = Workers.map(x.count) { function.truth(x[$0]) }
         result.truth("y", truth, bounds: truth.map(\.magnitude), [x.count])
         return result
     }

@@ -102,6 +102,7 @@ public final class ChildProcess {
             throw SystemError("posix_spawn", 0)
         }
         self.identifier = identifier
+        ProcessGroups.add(identifier)
         channel = sockets[0]
         printed = pipes[0]
     }
@@ -187,6 +188,7 @@ public final class ChildProcess {
         guard !isClosed else { return }
         isClosed = true
         ProcessGroups.kill(identifier)
+        ProcessGroups.remove(identifier)
         if end == nil { _ = reap(waits: true) }
         close(channel)
         close(printed)
@@ -291,7 +293,7 @@ public final class ChildProcess {
         var ordinary = sigset_t()
         sigemptyset(&ordinary)
         posix_spawnattr_setsigmask(&attributes, &ordinary)
-        for number in [SIGINT, SIGTERM, SIGPIPE, SIGHUP] { sigaddset(&ordinary, number) }
+        for number in [SIGINT, SIGTERM, SIGPIPE, SIGHUP, SIGXFSZ] { sigaddset(&ordinary, number) }
         posix_spawnattr_setsigdefault(&attributes, &ordinary)
         posix_spawnattr_setpgroup(&attributes, 0)
         posix_spawnattr_setflags(
@@ -353,7 +355,7 @@ public final class ParentChannel {
         for one in 3..<max(4, last) where one != descriptor { close(one) }
         // A parent that is gone wants no answer: a library that computes for ever must not outlive it.
         let watched = descriptor
-        _ = PlatformThread {
+        _ = try PlatformThread {
             var one = pollfd(fd: watched, events: 0, revents: 0)
             while poll(&one, 1, -1) < 0 && errno == EINTR {}
             sleep(2)

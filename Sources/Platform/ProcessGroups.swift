@@ -9,6 +9,18 @@ import Synchronization
 
 /// Process groups, which are what a terminal or a timeout ends as one.
 public enum ProcessGroups {
+    private static let running = Mutex<Set<Int32>>([])
+
+    /// Notes a group that must not outlive this process, until ``remove(_:)``.
+    public static func add(_ group: Int32) { running.withLock { _ = $0.insert(group) } }
+    public static func remove(_ group: Int32) { running.withLock { _ = $0.remove(group) } }
+
+    /// Kills the groups that are noted: for a process that is about to end.
+    static func killRunning() {
+        // Nobody waits for a lock here whose holder may have failed.
+        for group in running.withLockIfAvailable({ $0 }) ?? [] { kill(group) }
+    }
+
     /// Sends SIGKILL to every process of the group. A group that is gone already is no error.
     public static func kill(_ group: Int32) {
         // 0, 1 and negative numbers mean other things to the system.

@@ -6,7 +6,6 @@
     import Glibc
 #endif
 import Dispatch
-import Synchronization
 
 /// What the program needs to know of the terminal and the machine it runs on.
 public enum Terminal {
@@ -22,8 +21,11 @@ public enum Terminal {
         return Int(size.ws_col)
     }
 
-    /// Writes to standard error at once, unbuffered.
-    public static func writeError(_ text: String) {
+    /// Writes to standard error at once, unbuffered, as ``PlainText/shown(_:)`` gives it: names and texts may come from anywhere.
+    public static func writeError(_ text: String) { draw(PlainText.shown(text)) }
+
+    /// Writes to standard error as it is, commands for the terminal included: for text of the program's own.
+    public static func draw(_ text: String) {
         var text = text
         text.withUTF8 { buffer in
             var offset = 0
@@ -38,50 +40,6 @@ public enum Terminal {
 
 /// Seconds on a clock that never goes back. For progress only: no clock has a part in anything that produces bits.
 public func monotonicSeconds() -> Double { Double(DispatchTime.now().uptimeNanoseconds) * 1e-9 }
-
-/// Ctrl-C and SIGTERM end long work between two steps, so that nothing half-written stays behind.
-public enum Interruption {
-    private static let requested = Atomic<Bool>(false)
-    // A serial queue always gets a thread; the global ones have as many as there are processors, and long work fills them.
-    private static let queue = DispatchQueue(label: "signals", qos: .userInteractive)
-    private static let sources = Mutex<[any DispatchSourceSignal]>([])
-
-    /// From now on SIGINT and SIGTERM are noted instead of ending the process. The second of a kind ends it at once, for people who do
-    /// not want to wait; temporary files go then too.
-    ///
-    /// - Parameter userSignal: SIGUSR1 as well, which `mpirun` hands on to its processes and which schedulers send before the time is over; it may
-    ///   come often.
-    public static func watch(userSignal: Bool = false) {
-        sources.withLock { sources in
-            guard sources.isEmpty else { return }
-            for number in [SIGINT, SIGTERM] + (userSignal ? [SIGUSR1] : []) {
-                signal(number, SIG_IGN)
-                let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
-                let times = Atomic<Int>(0)
-                source.setEventHandler {
-                    requested.store(true, ordering: .relaxed)
-                    guard times.wrappingAdd(1, ordering: .relaxed).newValue > 1, number != SIGUSR1 else { return }
-                    Files.discardTemporaries()
-                    _exit(128 + number)
-                }
-                source.resume()
-                sources.append(source)
-            }
-        }
-    }
-
-    /// Whether a signal has asked the program to end.
-    public static var isRequested: Bool { requested.load(ordering: .relaxed) }
-
-    /// - Throws: ``Interrupted`` if a signal has asked the program to end.
-    public static func check() throws { if isRequested { throw Interrupted() } }
-}
-
-/// The work was ended by a signal; no file is half-written.
-public struct Interrupted: Error, CustomStringConvertible {
-    public init() {}
-    public var description: String { "interrupted" }
-}
 
 /// The processor, as the operating system describes it.
 public enum Machine {

@@ -19,7 +19,8 @@ public final class PlatformThread: @unchecked Sendable {
         init(_ run: @escaping @Sendable () -> Void) { self.run = run }
     }
 
-    public init(_ body: @escaping @Sendable () -> Void) {
+    /// - Throws: ``SystemError`` if the system starts no further thread: too many, or no room for a stack.
+    public init(_ body: @escaping @Sendable () -> Void) throws(SystemError) {
         let argument = Unmanaged.passRetained(Body(body)).toOpaque()
         #if canImport(Darwin)
             let status = pthread_create(
@@ -35,7 +36,10 @@ public final class PlatformThread: @unchecked Sendable {
                     return nil
                 }, argument)
         #endif
-        precondition(status == 0, "the system starts no further thread: error \(status)")
+        guard status == 0 else {
+            Unmanaged<Body>.fromOpaque(argument).release()
+            throw SystemError("cannot start a thread", status)
+        }
     }
 
     /// Waits for its end. Once only.

@@ -24,6 +24,9 @@ public enum AdamW {
     }
 
     /// sqrt of the chain (R3), over the tensors in order, of each one's lane16x4096 sum of squares (R2).
+    ///
+    /// NaN with a NaN among the gradients, +infinity where an infinity or an overflow of the squares is: no update is taken then (T4), which is for the caller
+    /// to refuse.
     public static func gradientNorm(_ gradients: [[Float]]) -> Float {
         let sums = gradients.map { Reductions.sumOfProducts($0, $0, order: .lane16x4096) }  // T4, R2
         return CorrectlyRounded.sqrt(Reductions.sum(sums, order: .chain))  // T4, R3

@@ -1,6 +1,7 @@
 import BFloat16
 import ExactMath
 import ModelSpec
+import Platform
 
 /// Attention under a visibility mask with the z-regulariser injected into its gradient (clauses Z1 to Z3, V4, T3).
 ///
@@ -29,6 +30,10 @@ public enum Attention {
         func group(of head: Int) -> Int { head / (heads / keyValueHeads) }
         /// Where row (b, h, i) begins among rows of [B, H, Q].
         func row(_ b: Int, _ h: Int, _ i: Int) -> Int { (b * heads + h) * queries + i }
+        /// b, h and i of a row of [B, H, Q].
+        func position(ofRow row: Int) -> (b: Int, h: Int, i: Int) {
+            (row / queries / heads, row / queries % heads, row % queries)
+        }
         /// Where key (b, g, j) begins among rows of [B, G, T].
         func key(_ b: Int, _ g: Int, _ j: Int) -> Int { (b * keyValueHeads + g) * keys + j }
     }
@@ -91,36 +96,41 @@ public enum Attention {
     ) throws(ShapeError) -> Forward {
         try check(shape, visibility, [("q", query, .query), ("k", key, .key), ("v", value, .key)])
         let (queries, keys, dimension) = (shape.queries, shape.keys, shape.headDimension)
-        let rows = shape.batch * shape.heads * queries
-        var output = [BFloat16](repeating: BFloat16(bitPattern: 0), count: rows * dimension)
-        var statistics = [LogSumExp.Row](repeating: LogSumExp.Row(maximum: 0, sum: 0, z: 0), count: rows)
-        var largestLogit: Float = 0
-        for b in 0..<shape.batch {
-            for h in 0..<shape.heads {
-                for i in 0..<queries {
-                    let isVisible = (0..<keys).map { visibility.isVisible(batch: b, query: i, key: $0) }
-                    guard isVisible.contains(true) else { continue }  // V4
-                    let row = shape.row(b, h, i)
-                    let s = logits(row, b, h, query, key, shape, isVisible, scale, recipe, arithmetic)
-                    for j in 0..<keys where isVisible[j] && !(s[j].magnitude <= largestLogit) && !largestLogit.isNaN {
-                        largestLogit = s[j].magnitude
-                    }
-                    let statistic = LogSumExp.row(count: keys, isVisible: { isVisible[$0] }, logit: { s[$0] })
-                    statistics[row] = statistic
-                    let p = probabilities(s, statistic, isVisible)
-                    for d in 0..<dimension {
-                        var sum = DotAccumulator(recipe: recipe, arithmetic: arithmetic)
-                        sum.addRow(count: keys, isVisible: { isVisible[$0] }) { j in
-                            (p.rounded[j], value[shape.key(b, shape.group(of: h), j) * dimension + d])
-                        }
-                        output[row * dimension + d] = bf16(sum.finished())  // Z1
-                    }
+        let results = Workers.map(shape.batch * shape.heads * queries) { row in
+            var result = ForwardRow(output: [BFloat16](repeating: BFloat16(bitPattern: 0), count: dimension))
+            let (b, h, i) = shape.position(ofRow: row)
+            let isVisible = (0..<keys).map { visibility.isVisible(batch: b, query: i, key: $0) }
+            guard isVisible.contains(true) else { return result }  // V4
+            let s = logits(row, b, h, query, key, shape, isVisible, scale, recipe, arithmetic)
+            for j in 0..<keys where isVisible[j] { result.note(logit: s[j].magnitude) }
+            result.statistic = LogSumExp.row(count: keys, isVisible: { isVisible[$0] }, logit: { s[$0] })
+            let p = probabilities(s, result.statistic, isVisible)
+            for d in 0..<dimension {
+                var sum = DotAccumulator(recipe: recipe, arithmetic: arithmetic)
+                sum.addRow(count: keys, isVisible: { isVisible[$0] }) { j in
+                    (p.rounded[j], value[shape.key(b, shape.group(of: h), j) * dimension + d])
                 }
+                result.output[d] = bf16(sum.finished())  // Z1
             }
+            return result
         }
+        var all = ForwardRow(output: [])
+        for result in results { all.note(logit: result.largestLogit) }
         return Forward(
-            output: output, maximum: statistics.map(\.maximum), sum: statistics.map(\.sum), z: statistics.map(\.z),
-            largestLogit: largestLogit)
+            output: results.flatMap(\.output), maximum: results.map(\.statistic.maximum),
+            sum: results.map(\.statistic.sum), z: results.map(\.statistic.z), largestLogit: all.largestLogit)
+    }
+
+    /// What one row of queries gives; as it begins, a row that sees nothing (V4).
+    private struct ForwardRow: Sendable {
+        var output: [BFloat16]
+        var statistic = LogSumExp.Row(maximum: 0, sum: 0, z: 0)
+        var largestLogit: Float = 0
+
+        /// The largest of all magnitudes; NaN once one is.
+        mutating func note(logit magnitude: Float) {
+            if !(magnitude <= largestLogit) && !largestLogit.isNaN { largestLogit = magnitude }
+        }
     }
 
     // MARK: - Backward
@@ -151,51 +161,59 @@ public enum Attention {
                 isVisible.append((0..<keys).map { visibility.isVisible(batch: b, query: i, key: $0) })
             }
             for g in 0..<shape.keyValueHeads {
-                // bf16(P) and bf16(dS) of the group's heads, [H/G, Q, T].
-                var p = [BFloat16](repeating: zero, count: group * queries * keys)
-                var ds = p
-                for head in 0..<group {
-                    let h = g * group + head
-                    for i in 0..<queries where isVisible[i].contains(true) {
-                        let row = shape.row(b, h, i)
-                        let gradient = rowGradient(
-                            row, b, h, query, key, value, outputGradient, forward, shape, isVisible[i], scale, recipe,
-                            zregC, form, arithmetic)
-                        for j in 0..<keys {
-                            p[(head * queries + i) * keys + j] = gradient.p[j]
-                            ds[(head * queries + i) * keys + j] = gradient.ds[j]
+                // bf16(P) and bf16(dS) [T], and dq [D], of the group's rows [H/G, Q]; nil where a row sees nothing.
+                let first = shape.row(b, g * group, 0)
+                let rows = Workers.map(group * queries) { [isVisible] index -> BackwardRow? in
+                    let (head, i) = index.quotientAndRemainder(dividingBy: queries)
+                    guard isVisible[i].contains(true) else { return nil }
+                    let gradient = rowGradient(
+                        first + index, b, g * group + head, query, key, value, outputGradient, forward, shape,
+                        isVisible[i], scale, recipe, zregC, form, arithmetic)
+                    let dq = (0..<dimension).map { d in
+                        var sum = DotAccumulator(recipe: recipe, arithmetic: arithmetic)
+                        sum.addRow(count: keys, isVisible: { isVisible[i][$0] }) { j in
+                            (gradient.ds[j], key[shape.key(b, g, j) * dimension + d])
                         }
-                        for d in 0..<dimension {
-                            var sum = DotAccumulator(recipe: recipe, arithmetic: arithmetic)
-                            sum.addRow(count: keys, isVisible: { isVisible[i][$0] }) { j in
-                                (gradient.ds[j], key[shape.key(b, g, j) * dimension + d])
-                            }
-                            dq[row * dimension + d] = bf16(SoftFloat32.multiply(scale, sum.finished()))  // Z2
-                        }
+                        return bf16(SoftFloat32.multiply(scale, sum.finished()))  // Z2
                     }
+                    return BackwardRow(p: gradient.p, ds: gradient.ds, dq: dq)
                 }
-                for j in 0..<keys {
-                    for d in 0..<dimension {
-                        // Z2, D4: one chain over (head of the group, query); pairs on the stored query index.
-                        var keySum = DotAccumulator(recipe: recipe, arithmetic: arithmetic)
-                        var valueSum = DotAccumulator(recipe: recipe, arithmetic: arithmetic)
-                        for head in 0..<group {
-                            let first = shape.row(b, g * group + head, 0)
-                            keySum.addRow(count: queries, isVisible: { isVisible[$0][j] }) { i in
-                                (ds[(head * queries + i) * keys + j], query[(first + i) * dimension + d])
-                            }
-                            valueSum.addRow(count: queries, isVisible: { isVisible[$0][j] }) { i in
-                                (p[(head * queries + i) * keys + j], outputGradient[(first + i) * dimension + d])
-                            }
+                for (index, row) in rows.enumerated() {
+                    guard let row else { continue }
+                    for d in 0..<dimension { dq[(first + index) * dimension + d] = row.dq[d] }
+                }
+                let columns = Workers.map(keys * dimension) { [isVisible] index in
+                    let (j, d) = index.quotientAndRemainder(dividingBy: dimension)
+                    // Z2, D4: one chain over (head of the group, query); pairs on the stored query index.
+                    var keySum = DotAccumulator(recipe: recipe, arithmetic: arithmetic)
+                    var valueSum = DotAccumulator(recipe: recipe, arithmetic: arithmetic)
+                    for head in 0..<group {
+                        keySum.addRow(count: queries, isVisible: { isVisible[$0][j] }) { i in
+                            let row = head * queries + i
+                            return (rows[row]!.ds[j], query[(first + row) * dimension + d])
                         }
-                        let element = shape.key(b, g, j) * dimension + d
-                        dk[element] = bf16(SoftFloat32.multiply(scale, keySum.finished()))  // Z2
-                        dv[element] = bf16(valueSum.finished())  // Z2
+                        valueSum.addRow(count: queries, isVisible: { isVisible[$0][j] }) { i in
+                            let row = head * queries + i
+                            return (rows[row]!.p[j], outputGradient[(first + row) * dimension + d])
+                        }
                     }
+                    let dk = bf16(SoftFloat32.multiply(scale, keySum.finished()))  // Z2
+                    return (dk: dk, dv: bf16(valueSum.finished()))  // Z2
+                }
+                for (index, column) in columns.enumerated() {
+                    let element = shape.key(b, g, 0) * dimension + index
+                    (dk[element], dv[element]) = column
                 }
             }
         }
         return Gradients(query: dq, key: dk, value: dv)
+    }
+
+    /// What one row of queries gives the backward pass.
+    private struct BackwardRow: Sendable {
+        let p: [BFloat16]
+        let ds: [BFloat16]
+        let dq: [BFloat16]
     }
 
     /// bf16(P) and bf16(dS) of one row, [T]; +0 where nothing is seen.

@@ -1,5 +1,6 @@
 import BFloat16
 import ExactMath
+import Platform
 
 /// Mean cross-entropy of logits against tokens, and its gradient with z-reg on the output logits (T2, Z4).
 public enum CrossEntropy {
@@ -42,14 +43,14 @@ public enum CrossEntropy {
         for (row, target) in targets.enumerated() where target != -1 && !(0..<vocabulary).contains(Int(target)) {
             throw TargetError(row: row, target: target, vocabulary: vocabulary)
         }
-        var statistics: [LogSumExp.Row] = []
+        let statistics = Workers.map(rows) { row in
+            LogSumExp.row(count: vocabulary) { j in logits[row * vocabulary + j] }
+        }
         var losses: [Float] = []
         for row in 0..<rows {
-            let s = row * vocabulary
-            let statistic = LogSumExp.row(count: vocabulary) { j in logits[s + j] }
-            statistics.append(statistic)
             losses.append(
-                targets[row] < 0 ? 0 : SoftFloat32.subtract(statistic.z, logits[s + Int(targets[row])]))  // T2
+                targets[row] < 0
+                    ? 0 : SoftFloat32.subtract(statistics[row].z, logits[row * vocabulary + Int(targets[row])]))  // T2
         }
         let count = targets.count { $0 >= 0 }
         return Forward(
@@ -64,22 +65,15 @@ public enum CrossEntropy {
     ) -> [BFloat16] {
         precondition(logits.count == rows * vocabulary && targets.count == rows)
         let weight = SoftFloat32.reciprocal(of: UInt64(max(1, forward.count)))
-        var gradient: [BFloat16] = []
-        gradient.reserveCapacity(logits.count)
-        for row in 0..<rows {
+        return Workers.map(rows * vocabulary) { element in
+            let (row, j) = element.quotientAndRemainder(dividingBy: vocabulary)
+            guard targets[row] >= 0 else { return BFloat16(bitPattern: 0) }
             let statistic = LogSumExp.Row(
                 maximum: forward.maximum[row], sum: forward.sum[row], z: forward.z[row])
-            for j in 0..<vocabulary {
-                guard targets[row] >= 0 else {
-                    gradient.append(BFloat16(bitPattern: 0))
-                    continue
-                }
-                let p = statistic.probability(logits[row * vocabulary + j])
-                let d = j == Int(targets[row]) ? SoftFloat32.subtract(p, 1) : p  // T2
-                gradient.append(bf16(SoftFloat32.multiply(regularized(d, p, statistic.z, zregC), weight)))  // T2
-            }
+            let p = statistic.probability(logits[element])
+            let d = j == Int(targets[row]) ? SoftFloat32.subtract(p, 1) : p  // T2
+            return bf16(SoftFloat32.multiply(regularized(d, p, statistic.z, zregC), weight))  // T2
         }
-        return gradient
     }
 
     /// The mean loss of rows whose Z is known: fl(Z - s_target) of each, +0 without a target, and their mean (T2).

@@ -1,6 +1,7 @@
 import BFloat16
 import ExactMath
 import ModelSpec
+import Platform
 
 /// The exact results beside attention, and the scale of their errors (Q1, Q2): every formula of Z1 and Z2 on real numbers, the
 /// inputs taken as they are, in ``ExactMath/DoubleDouble`` arithmetic, rounded once to fp64.
@@ -8,7 +9,7 @@ import ModelSpec
 /// A magnitude below 2^-80 of its bound is the rounding of an exact zero and stored as +0. Rows that see nothing are +0 with bound 0. A logit
 /// of -infinity has P = 0; with a NaN or +infinity among a row's logits, or with -infinity alone, all that follows is NaN. An output whose values are not finite is the sum's infinity or
 /// NaN, with a bound of +infinity or NaN; a gradient whose factors are not finite is NaN.
-public struct ExactAttention {
+public struct ExactAttention: Sendable {
     /// truth and bounds of one tensor.
     public struct Pair: Sendable {
         public var truth: [Double] = []
@@ -23,6 +24,11 @@ public struct ExactAttention {
         mutating func append(nonfinite sum: Double) {
             truth.append(sum)
             bounds.append(sum.isNaN ? .nan : .infinity)
+        }
+
+        mutating func append(contentsOf other: Pair) {
+            truth += other.truth
+            bounds += other.bounds
         }
 
         /// RNE64, zero where only rounding errors are left.
@@ -109,30 +115,32 @@ public struct ExactAttention {
 
     /// o with bounds sum_j P |v|, and z with bounds |max| + 1.
     public func forward() -> (output: Pair, z: Pair) {
-        var output = Pair()
-        var z = Pair()
-        for b in 0..<shape.batch {
-            for h in 0..<shape.heads {
-                for i in 0..<shape.queries {
-                    guard let row = softmax(b, h, i) else {
-                        for _ in 0..<shape.headDimension { output.append(.zero, bound: .zero) }
-                        z.append(.zero, bound: .zero)
-                        continue
-                    }
-                    z.append(row.z, bound: row.maximum.magnitude + DoubleDouble(1.0))
-                    for d in 0..<shape.headDimension {
-                        var (sum, bound) = (DoubleDouble.zero, DoubleDouble.zero)
-                        var plain = 0.0
-                        for j in 0..<shape.keys where row.isVisible[j] {
-                            let v = number(value[shape.key(b, shape.group(of: h), j) * shape.headDimension + d])
-                            sum += row.p[j] * v
-                            bound += row.p[j] * v.magnitude
-                            plain += row.p[j].high * v.high
-                        }
-                        if plain.isFinite { output.append(sum, bound: bound) } else { output.append(nonfinite: plain) }
-                    }
-                }
+        let rows = Workers.map(shape.batch * shape.heads * shape.queries) { index in
+            let (b, h, i) = shape.position(ofRow: index)
+            var (output, z) = (Pair(), Pair())
+            guard let row = softmax(b, h, i) else {
+                for _ in 0..<shape.headDimension { output.append(.zero, bound: .zero) }
+                z.append(.zero, bound: .zero)
+                return (output: output, z: z)
             }
+            z.append(row.z, bound: row.maximum.magnitude + DoubleDouble(1.0))
+            for d in 0..<shape.headDimension {
+                var (sum, bound) = (DoubleDouble.zero, DoubleDouble.zero)
+                var plain = 0.0
+                for j in 0..<shape.keys where row.isVisible[j] {
+                    let v = number(value[shape.key(b, shape.group(of: h), j) * shape.headDimension + d])
+                    sum += row.p[j] * v
+                    bound += row.p[j] * v.magnitude
+                    plain += row.p[j].high * v.high
+                }
+                if plain.isFinite { output.append(sum, bound: bound) } else { output.append(nonfinite: plain) }
+            }
+            return (output: output, z: z)
+        }
+        var (output, z) = (Pair(), Pair())
+        for row in rows {
+            output.append(contentsOf: row.output)
+            z.append(contentsOf: row.z)
         }
         return (output, z)
     }
@@ -141,51 +149,67 @@ public struct ExactAttention {
 
     /// dq, dk and dv; the bound of ds_j is P_j (|dP_j| + sum P |dP| + |dZ|), that of a product the product of magnitudes.
     public func backward(outputGradient: [BFloat16], zregC: Float) -> (query: Pair, key: Pair, value: Pair) {
+        // What every head of keys and values gets comes from the rows of its own query heads alone.
+        let groups = Workers.map(shape.batch * shape.keyValueHeads) { index in
+            let (b, g) = index.quotientAndRemainder(dividingBy: shape.keyValueHeads)
+            return group(b, g, outputGradient, zregC)
+        }
+        var (query, key, value) = (Pair(), Pair(), Pair())
+        for group in groups {
+            query.append(contentsOf: group.query)
+            key.append(contentsOf: group.key)
+            value.append(contentsOf: group.value)
+        }
+        return (query, key, value)
+    }
+
+    /// dq of the query heads of one key/value head, dk and dv of that.
+    private func group(
+        _ b: Int, _ g: Int, _ outputGradient: [BFloat16], _ zregC: Float
+    ) -> (query: Pair, key: Pair, value: Pair) {
         let dimension = shape.headDimension
         let twiceC = DoubleDouble(zregC) * DoubleDouble(2.0)
         var query = Pair()
-        let keyCount = shape.batch * shape.keyValueHeads * shape.keys * dimension
-        var dk = [(sum: DoubleDouble, bound: DoubleDouble)](repeating: (.zero, .zero), count: keyCount)
+        let first = shape.key(b, g, 0) * dimension
+        var dk = [(sum: DoubleDouble, bound: DoubleDouble)](
+            repeating: (.zero, .zero), count: shape.keys * dimension)
         var dv = dk
-        for b in 0..<shape.batch {
-            for h in 0..<shape.heads {
-                let g = shape.group(of: h)
-                for i in 0..<shape.queries {
-                    let r = shape.row(b, h, i)
-                    guard let row = softmax(b, h, i) else {
-                        for _ in 0..<dimension { query.append(.zero, bound: .zero) }
-                        continue
-                    }
-                    var dp = [DoubleDouble](repeating: .zero, count: shape.keys)
-                    for j in 0..<shape.keys where row.isVisible[j] {
-                        for d in 0..<dimension {
-                            dp[j] +=
-                                number(outputGradient[r * dimension + d])
-                                * number(value[shape.key(b, g, j) * dimension + d])
-                        }
-                    }
-                    let gradient = ExactAttention.gradient(row.p, dp, dz: twiceC * row.z, row.isVisible)
+        for h in 0..<shape.heads where shape.group(of: h) == g {
+            for i in 0..<shape.queries {
+                let r = shape.row(b, h, i)
+                guard let row = softmax(b, h, i) else {
+                    for _ in 0..<dimension { query.append(.zero, bound: .zero) }
+                    continue
+                }
+                var dp = [DoubleDouble](repeating: .zero, count: shape.keys)
+                for j in 0..<shape.keys where row.isVisible[j] {
                     for d in 0..<dimension {
-                        var (sum, bound) = (DoubleDouble.zero, DoubleDouble.zero)
-                        for j in 0..<shape.keys where row.isVisible[j] {
-                            let element = shape.key(b, g, j) * dimension + d
-                            let k = number(key[element])
-                            sum += gradient.ds[j] * k
-                            bound += gradient.bounds[j] * k.magnitude
-                            let q = number(self.query[r * dimension + d])
-                            dk[element].sum += gradient.ds[j] * q
-                            dk[element].bound += gradient.bounds[j] * q.magnitude
-                            let slope = number(outputGradient[r * dimension + d])
-                            dv[element].sum += row.p[j] * slope
-                            dv[element].bound += row.p[j] * slope.magnitude
-                        }
-                        query.append(scale * sum, bound: scale.magnitude * bound)
+                        dp[j] +=
+                            number(outputGradient[r * dimension + d])
+                            * number(self.value[first + j * dimension + d])
                     }
+                }
+                let gradient = ExactAttention.gradient(row.p, dp, dz: twiceC * row.z, row.isVisible)
+                for d in 0..<dimension {
+                    var (sum, bound) = (DoubleDouble.zero, DoubleDouble.zero)
+                    for j in 0..<shape.keys where row.isVisible[j] {
+                        let element = j * dimension + d
+                        let k = number(self.key[first + element])
+                        sum += gradient.ds[j] * k
+                        bound += gradient.bounds[j] * k.magnitude
+                        let q = number(self.query[r * dimension + d])
+                        dk[element].sum += gradient.ds[j] * q
+                        dk[element].bound += gradient.bounds[j] * q.magnitude
+                        let slope = number(outputGradient[r * dimension + d])
+                        dv[element].sum += row.p[j] * slope
+                        dv[element].bound += row.p[j] * slope.magnitude
+                    }
+                    query.append(scale * sum, bound: scale.magnitude * bound)
                 }
             }
         }
         var (key, value) = (Pair(), Pair())
-        for element in 0..<keyCount {
+        for element in dk.indices {
             key.append(scale * dk[element].sum, bound: scale.magnitude * dk[element].bound)
             value.append(dv[element].sum, bound: dv[element].bound)
         }

@@ -1,6 +1,7 @@
 import BFloat16
 import ExactMath
 import ModelSpec
+import Platform
 
 /// Linear layers y = x W and their gradients, as fp32 accumulators (T2, D1 to D4). W is [in, out]; all arrays in C order.
 ///
@@ -66,7 +67,7 @@ public enum Linear {
     // MARK: - Composite products
 
     /// One innermost row of a composite sum (D4), for all outputs at once: a [M, depth] times b [depth, N].
-    private struct CompositeRow {
+    private struct CompositeRow: Sendable {
         let a: [BFloat16]
         let b: [BFloat16]
         let depth: Int
@@ -78,17 +79,14 @@ public enum Linear {
     ) -> [Float] {
         for row in rows { precondition(row.a.count == m * row.depth && row.b.count == row.depth * n) }
         if arithmetic == .hardware { return hardwareProduct(rows, m: m, n: n, recipe: recipe) }
-        var result = [Float](repeating: 0, count: m * n)
-        for i in 0..<m {
-            for j in 0..<n {
-                var sum = DotAccumulator(recipe: recipe)
-                for row in rows {
-                    sum.addRow(count: row.depth) { k in (row.a[i * row.depth + k], row.b[k * n + j]) }
-                }
-                result[i * n + j] = sum.finished()  // D3
+        return Workers.map(m * n) { element in
+            let (i, j) = element.quotientAndRemainder(dividingBy: n)
+            var sum = DotAccumulator(recipe: recipe)
+            for row in rows {
+                sum.addRow(count: row.depth) { k in (row.a[i * row.depth + k], row.b[k * n + j]) }
             }
+            return sum.finished()  // D3
         }
-        return result
     }
 
     /// The same with the loop over outputs innermost, so that the processor overlaps the steps of independent sums.
@@ -101,36 +99,32 @@ public enum Linear {
                 return Float(bitPattern: UInt32(isFlushed ? value.bitPattern & 0x8000 : value.bitPattern) << 16)
             }
         }
-        var result = [Float](repeating: 0, count: m * n)
-        result.withUnsafeMutableBufferPointer { sums in
-            for row in rows {
-                let (a, b) = (widened(row.a), widened(row.b))
-                a.withUnsafeBufferPointer { a in
-                    b.withUnsafeBufferPointer { b in
-                        for i in 0..<m {
-                            for step in 0..<row.depth {
-                                let k = order(step, row.depth, recipe)
-                                let x = a[i * row.depth + k]
-                                if flushes {
-                                    for j in 0..<n {
-                                        sums[i * n + j] = HardwareFloat32.fusedMultiplyAddOfFlushed(
-                                            x, b[k * n + j], sums[i * n + j])  // D1
-                                    }
-                                } else {
-                                    for j in 0..<n {
-                                        sums[i * n + j] = HardwareFloat32.fusedMultiplyAdd(
-                                            x, b[k * n + j], sums[i * n + j])  // D2
-                                    }
+        let parts = rows.map { (a: widened($0.a), b: widened($0.b), depth: $0.depth) }
+        return Workers.map(m) { i in
+            var result = [Float](repeating: 0, count: n)
+            result.withUnsafeMutableBufferPointer { sums in
+                for part in parts {
+                    part.b.withUnsafeBufferPointer { b in
+                        for step in 0..<part.depth {
+                            let k = order(step, part.depth, recipe)
+                            let x = part.a[i * part.depth + k]
+                            if flushes {
+                                for j in 0..<n {
+                                    sums[j] = HardwareFloat32.fusedMultiplyAddOfFlushed(x, b[k * n + j], sums[j])  // D1
+                                }
+                            } else {
+                                for j in 0..<n {
+                                    sums[j] = HardwareFloat32.fusedMultiplyAdd(x, b[k * n + j], sums[j])  // D2
                                 }
                             }
                         }
                     }
                 }
+                // D3, F2. The padding of an odd row, F(0, 0, acc), changes at most the sign of a zero, which ends here.
+                for j in sums.indices { sums[j] = SoftFloat32.add(sums[j], 0) }
             }
-            // D3, F2. The padding of an odd row, F(0, 0, acc), changes at most the sign of a zero, which ends here.
-            for index in sums.indices { sums[index] = SoftFloat32.add(sums[index], 0) }
-        }
-        return result
+            return result
+        }.flatMap { $0 }
     }
 
     /// Which k comes at a step: pairs with the odd one first (D1), or ascending (D2).

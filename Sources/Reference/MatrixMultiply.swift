@@ -1,6 +1,7 @@
 import BFloat16
 import ExactMath
 import ModelSpec
+import Platform
 
 /// d = a b + c for matrices in C order: a bf16 [M, K], b bf16 [K, N], c fp32 [M, N] or absent, d fp32 [M, N].
 public enum MatrixMultiply {
@@ -28,15 +29,12 @@ public enum MatrixMultiply {
         a: [BFloat16], b: [BFloat16], c: [Float]? = nil, shape: Shape, recipe: DotRecipe
     ) -> [Float] {
         requireShape(a, b, c, shape)
-        var d = [Float](repeating: 0, count: shape.m * shape.n)
-        for i in 0..<shape.m {
-            for j in 0..<shape.n {
-                var sum = DotAccumulator(recipe: recipe, initial: c?[i * shape.n + j] ?? 0)
-                sum.addRow(count: shape.k) { k in (a[i * shape.k + k], b[k * shape.n + j]) }
-                d[i * shape.n + j] = sum.finished()  // D3
-            }
+        return Workers.map(shape.m * shape.n) { element in
+            let (i, j) = element.quotientAndRemainder(dividingBy: shape.n)
+            var sum = DotAccumulator(recipe: recipe, initial: c?[element] ?? 0)
+            sum.addRow(count: shape.k) { k in (a[i * shape.k + k], b[k * shape.n + j]) }
+            return sum.finished()  // D3
         }
-        return d
     }
 
     /// `truth` and `bounds` of every element of d (Q1, Q2): RNE64 of the exact sum of a[i, k] b[k, j] and c[i, j], and of
@@ -48,22 +46,18 @@ public enum MatrixMultiply {
         a: [BFloat16], b: [BFloat16], c: [Float]? = nil, shape: Shape
     ) -> (truth: [Double], bounds: [Double]) {
         requireShape(a, b, c, shape)
-        var truth = [Double](repeating: 0, count: shape.m * shape.n)
-        var bounds = [Double](repeating: 0, count: shape.m * shape.n)
-        for i in 0..<shape.m {
-            for j in 0..<shape.n {
-                var element = TruthAndBounds()
-                for k in 0..<shape.k {
-                    element.addProduct(
-                        SoftFloat32.convert(bfloat16Bits: a[i * shape.k + k].bitPattern),
-                        SoftFloat32.convert(bfloat16Bits: b[k * shape.n + j].bitPattern))
-                }
-                if let c { element.add(c[i * shape.n + j]) }
-                truth[i * shape.n + j] = element.truth
-                bounds[i * shape.n + j] = element.bounds
+        let results = Workers.map(shape.m * shape.n) { element in
+            let (i, j) = element.quotientAndRemainder(dividingBy: shape.n)
+            var sum = TruthAndBounds()
+            for k in 0..<shape.k {
+                sum.addProduct(
+                    SoftFloat32.convert(bfloat16Bits: a[i * shape.k + k].bitPattern),
+                    SoftFloat32.convert(bfloat16Bits: b[k * shape.n + j].bitPattern))
             }
+            if let c { sum.add(c[element]) }
+            return (truth: sum.truth, bounds: sum.bounds)
         }
-        return (truth, bounds)
+        return (results.map(\.truth), results.map(\.bounds))
     }
 
     private static func requireShape(_ a: [BFloat16], _ b: [BFloat16], _ c: [Float]?, _ shape: Shape) {

@@ -181,7 +181,7 @@ public struct Transformer {
                 try named("\(l).mlp") {
                     layer.limit =
                         c.clamp == .static
-                        ? c.clampLimit
+                        ? (SoftFloat32.isZero(c.clampLimit) ? 0 : c.clampLimit)  // C1: -0 is +0
                         : try Clamp.dynamicLimit(
                             weights: weight("\(l).mlp.up"), fanIn: width, columns: feedForward, kappa: c.clampKappa,
                             activation: .relu2)

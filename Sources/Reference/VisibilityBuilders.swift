@@ -1,6 +1,6 @@
 import ModelSpec
 
-/// What cannot be made into a visibility mask, or a mask into something else.
+/// What cannot be made into a visibility mask, or what a mask cannot be made into.
 public enum VisibilityBuildError: Error, Hashable, Sendable, CustomStringConvertible {
     /// A document or node without tokens.
     case length(index: Int, Int32)
@@ -10,6 +10,10 @@ public enum VisibilityBuildError: Error, Hashable, Sendable, CustomStringConvert
     case window(Int)
     /// A prefix below 0.
     case prefix(document: Int, Int32)
+    /// A cache of fewer than 0 tokens.
+    case cached(Int32)
+    /// A size of a mask below 0, or beyond 32-bit positions.
+    case size(name: String, Int)
     /// Lists of different lengths.
     case count(name: String, Int, expected: Int)
     /// A parent that is not -1 and not an earlier node.
@@ -18,10 +22,14 @@ public enum VisibilityBuildError: Error, Hashable, Sendable, CustomStringConvert
     case notDepthFirst(node: Int, parent: Int32)
     /// A row (of queries) or column (of keys) whose visible cells are not one interval.
     case notAnInterval(batch: Int, token: Int, MaskOrientation)
-    /// Cumulative lengths that do not begin at 0, do not rise, or a mask that no documents make.
+    /// Cumulative lengths that do not begin at 0 or that fall, or a mask that no documents make.
     case cumulativeLengths(String)
-    /// A key whose mask FlashMask's bounds do not express, or bounds that express no interval.
+    /// A form of FlashMask's bounds that does not exist: with `causal` 1 or 2 bounds a column, without it 2 or 4.
+    case boundsPerColumn(Int, causal: Bool)
+    /// A negative bound, or a key whose column FlashMask's bounds of that form do not express.
     case columnBounds(batch: Int, key: Int, String)
+    /// Intervals that are no mask (V4).
+    case visibility(VisibilityError)
 
     public var description: String {
         switch self {
@@ -29,6 +37,8 @@ public enum VisibilityBuildError: Error, Hashable, Sendable, CustomStringConvert
         case .tooLong(let count): "\(count) tokens, expected fewer than 2^31"
         case .window(let window): "window \(window), expected at least 1"
         case .prefix(let document, let prefix): "prefix \(prefix) of document \(document), expected 0 or more"
+        case .cached(let cached): "a cache of \(cached) tokens, expected 0 or more"
+        case .size(let name, let size): "\(name) is \(size), expected 0 or more, and positions below 2^31"
         case .count(let name, let count, let expected): "\(name) has \(count) entries, expected \(expected)"
         case .parent(let node, let parent):
             "node \(node) has the parent \(parent), expected -1 or an earlier node"
@@ -37,7 +47,10 @@ public enum VisibilityBuildError: Error, Hashable, Sendable, CustomStringConvert
         case .notAnInterval(let batch, let token, let orientation):
             "batch \(batch), \(orientation == .byQuery ? "query" : "key") \(token): the visible cells are not one interval"
         case .cumulativeLengths(let message): message
+        case .boundsPerColumn(let count, let causal):
+            "\(count) bounds a column \(causal ? "with causal, expected 1 or 2" : "without causal, expected 2 or 4")"
         case .columnBounds(let batch, let key, let message): "batch \(batch), key \(key): \(message)"
+        case .visibility(let error): "\(error)"
         }
     }
 }
@@ -174,179 +187,13 @@ extension Visibility {
         cached: Int32, parents: [Int32], lengths: [Int32]
     ) throws(VisibilityBuildError) -> Tree {
         let drafts = try tree(parents: parents, lengths: lengths)
+        guard cached >= 0 else { throw .cached(cached) }
         let total = Int(cached) + drafts.start.count
-        guard cached >= 0, total <= Int(Int32.max) else { throw .tooLong(total) }
+        guard total <= Int(Int32.max) else { throw .tooLong(total) }
         return Tree(
             start: Array(0..<cached) + drafts.start.map { cached + $0 },
             limit: [Int32](repeating: Int32(total), count: Int(cached)) + drafts.limit.map { cached + $0 },
             positions: Array(0..<cached) + drafts.positions.map { cached + $0 })
-    }
-
-    // MARK: - Dense masks (V3)
-
-    /// [B, Q, T] as 1 where the query attends the key, else 0.
-    public var dense: [UInt8] {
-        var mask: [UInt8] = []
-        mask.reserveCapacity(batch * queries * keys)
-        for b in 0..<batch {
-            for i in 0..<queries {
-                for j in 0..<keys { mask.append(isVisible(batch: b, query: i, key: j) ? 1 : 0) }
-            }
-        }
-        return mask
-    }
-
-    /// The mask of a dense one [B, Q, T]: by query each row's visible cells must be one interval, by key each column's. An empty row or column
-    /// is [0, 0).
-    ///
-    /// - Throws: ``/Reference/VisibilityBuildError/notAnInterval(batch:token:_:)``, naming the first.
-    public init(
-        dense mask: [UInt8], orientation: MaskOrientation, batch: Int, queries: Int, keys: Int, queryOffset: Int = 0
-    ) throws(VisibilityBuildError) {
-        guard mask.count == batch * queries * keys else {
-            throw .count(name: "mask", mask.count, expected: batch * queries * keys)
-        }
-        var intervals = Intervals()
-        let (tokens, cells) = orientation == .byQuery ? (queries, keys) : (keys, queries)
-        for b in 0..<batch {
-            for token in 0..<tokens {
-                func isVisible(_ cell: Int) -> Bool {
-                    let (i, j) = orientation == .byQuery ? (token, cell) : (cell, token)
-                    return mask[(b * queries + i) * keys + j] != 0
-                }
-                let visible = (0..<cells).filter(isVisible)
-                guard let first = visible.first, let last = visible.last else {
-                    intervals.append(0, 0)
-                    continue
-                }
-                guard last - first + 1 == visible.count else {
-                    throw .notAnInterval(batch: b, token: token, orientation)
-                }
-                let offset = orientation == .byKey ? queryOffset : 0
-                intervals.append(Int32(first + offset), Int32(last + 1 + offset))
-            }
-        }
-        do {
-            try self.init(
-                orientation: orientation, batch: batch, queries: queries, keys: keys, start: intervals.start,
-                limit: intervals.limit, queryOffset: queryOffset)
-        } catch {
-            throw .cumulativeLengths("\(error)")
-        }
-    }
-
-    // MARK: - Cumulative document lengths (V3)
-
-    /// The lengths between cumulative ones, 0 first: what variable-length kernels call cu_seqlens.
-    ///
-    /// - Throws: ``/Reference/VisibilityBuildError/cumulativeLengths(_:)`` unless they begin at 0 and rise.
-    public static func lengths(cumulative: [Int32]) throws(VisibilityBuildError) -> [Int32] {
-        guard cumulative.first == 0 else {
-            throw .cumulativeLengths(
-                "cumulative lengths begin at \(cumulative.first.map(String.init) ?? "nothing"), expected 0")
-        }
-        var lengths: [Int32] = []
-        for index in 1..<max(1, cumulative.count) {
-            guard cumulative[index] > cumulative[index - 1] else {
-                throw .cumulativeLengths(
-                    "cumulative length \(cumulative[index]) at index \(index), expected more than \(cumulative[index - 1])"
-                )
-            }
-            lengths.append(cumulative[index] - cumulative[index - 1])
-        }
-        return lengths
-    }
-
-    /// The cumulative lengths of the causal documents that make the mask of one batch entry.
-    ///
-    /// - Throws: ``/Reference/VisibilityBuildError/cumulativeLengths(_:)`` if the mask is not that of causal documents end to end.
-    public func cumulativeLengths(batch b: Int = 0) throws(VisibilityBuildError) -> [Int32] {
-        guard queries == keys, queryOffset == 0, window == nil else {
-            throw .cumulativeLengths(
-                "a mask with a window, an offset or other queries than keys has no cumulative lengths")
-        }
-        var cumulative: [Int32] = [0]
-        // A document begins where a token does not see the one before it.
-        for token in 1..<max(1, keys) where !isVisible(batch: b, query: token, key: token - 1) {
-            cumulative.append(Int32(token))
-        }
-        if keys > 0 { cumulative.append(Int32(keys)) }
-        let expected = try Visibility.byQuery(.documents, lengths: try Visibility.lengths(cumulative: cumulative))
-        for i in 0..<queries {
-            for j in 0..<keys
-            where isVisible(batch: b, query: i, key: j) != (expected.start[i] <= j && j < expected.limit[i]) {
-                throw .cumulativeLengths("query \(i), key \(j): not the mask of causal documents end to end")
-            }
-        }
-        return cumulative
-    }
-
-    // MARK: - FlashMask (V3)
-
-    /// FlashMask's bounds a key column, [B, T, 2]: query rows at or below `lowerStart` and above `upperEnd` are masked, LTS and UTE (Wang et al. 2024). Rows count
-    /// from the first query.
-    ///
-    /// - Throws: ``/Reference/VisibilityBuildError/columnBounds(batch:key:_:)`` for a by-query mask whose columns are not intervals.
-    public func columnBounds() throws(VisibilityBuildError) -> [Int32] {
-        var bounds: [Int32] = []
-        for b in 0..<batch {
-            for j in 0..<keys {
-                let visible = (0..<queries).filter { isVisible(batch: b, query: $0, key: j) }
-                guard let first = visible.first, let last = visible.last else {
-                    // Nothing is left between the two: everything below row 0 is masked.
-                    bounds += [0, 0]
-                    continue
-                }
-                guard last - first + 1 == visible.count else {
-                    throw .columnBounds(batch: b, key: j, "the visible queries are not one interval")
-                }
-                bounds += [Int32(last + 1), Int32(first)]
-            }
-        }
-        return bounds
-    }
-
-    /// The by-key mask of FlashMask's bounds: [B, T, 1] LTS, or [B, T, 2] LTS and UTE, or [B, T, 4] LTS, LTE, UTS, UTE; with `causal` no query sees a later key.
-    /// Rows from LTS to LTE (to the end without LTE) and from UTS (from 0 without) to UTE are masked; what is left must be one interval.
-    ///
-    /// - Throws: ``/Reference/VisibilityBuildError/columnBounds(batch:key:_:)``.
-    public init(
-        columnBounds: [Int32], perColumn: Int, causal: Bool, batch: Int, queries: Int, keys: Int
-    ) throws(VisibilityBuildError) {
-        guard [1, 2, 4].contains(perColumn), columnBounds.count == batch * keys * perColumn else {
-            throw .count(name: "column bounds", columnBounds.count, expected: batch * keys * perColumn)
-        }
-        var intervals = Intervals()
-        for b in 0..<batch {
-            for j in 0..<keys {
-                let bounds = columnBounds[(b * keys + j) * perColumn..<(b * keys + j + 1) * perColumn].map(Int.init)
-                for bound in bounds where !(0...queries).contains(bound) {
-                    throw .columnBounds(batch: b, key: j, "bound \(bound), expected 0 to \(queries)")
-                }
-                let (lowerStart, lowerEnd) = (bounds[0], perColumn == 4 ? bounds[1] : queries)
-                let (upperStart, upperEnd) =
-                    perColumn == 4 ? (bounds[2], bounds[3]) : perColumn == 2 ? (0, bounds[1]) : (0, 0)
-                let visible = (0..<queries).filter { i in
-                    !(lowerStart..<max(lowerStart, lowerEnd)).contains(i)
-                        && !(upperStart..<max(upperStart, upperEnd)).contains(i) && !(causal && i < j)
-                }
-                guard let first = visible.first, let last = visible.last else {
-                    intervals.append(0, 0)
-                    continue
-                }
-                guard last - first + 1 == visible.count else {
-                    throw .columnBounds(batch: b, key: j, "the visible queries are not one interval")
-                }
-                intervals.append(Int32(first), Int32(last + 1))
-            }
-        }
-        do {
-            try self.init(
-                orientation: .byKey, batch: batch, queries: queries, keys: keys, start: intervals.start,
-                limit: intervals.limit)
-        } catch {
-            throw .cumulativeLengths("\(error)")
-        }
     }
 
     private static func checkLengths(_ lengths: [Int32]) throws(VisibilityBuildError) {
@@ -360,7 +207,7 @@ extension Visibility {
 }
 
 extension Visibility.Intervals {
-    fileprivate mutating func append(_ first: Int32, _ end: Int32) {
+    mutating func append(_ first: Int32, _ end: Int32) {
         start.append(first)
         limit.append(end)
     }

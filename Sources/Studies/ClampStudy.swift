@@ -1,6 +1,7 @@
 import Engine
 import ModelSpec
 import Pages
+import Platform
 
 extension Study {
     /// What a clamp that follows the weights does where a fixed one fails.
@@ -81,7 +82,7 @@ extension Study {
         var result = StudyResult(
             "Dynamic clamping before int8", finding: finding,
             method: [
-                "Two-layer models of width \(lab.options.width), \(lab.steps) steps each, trained with every kind of clamp; all kinds of a seed share weights and texts.",
+                "Two-layer models of width \(lab.options.width), \(counted(lab.steps, "step")) each, trained with every kind of clamp; all kinds of a seed share weights and texts.",
                 "For the scales, the first model trained without clamp gets its up projections multiplied, and the int8 codes of the activation after ReLU^2 are counted over the first held-out sequences, 64 or as many as there are, (C1, C3, C5). The activation grows with the square of the scale; a dynamic limit follows it, a static one does not.",
             ], csv: csv)
         var losses = [["clamp", "held-out loss", "spread of seeds", "minus no clamp"]]

@@ -2,6 +2,7 @@ import Engine
 import Kernels
 import ModelSpec
 import Pages
+import Platform
 import TrainingData
 
 extension Study {
@@ -78,7 +79,7 @@ extension Study {
         var result = StudyResult(
             "Gumbel sampling: sparse soft targets without bias", finding: finding,
             method: [
-                "Teacher and students are two-layer models of width \(lab.options.width) over \(v) byte tokens; the teacher takes \(3 * lab.steps) steps, students \(lab.steps). All students of a seed share their weights and texts and differ in their targets alone. Held-out loss is by the text's own next byte, over 64 held-out sequences or as many as there are.",
+                "Teacher and students are two-layer models of width \(lab.options.width) over \(v) byte tokens; the teacher takes \(counted(3 * lab.steps, "step")), students \(lab.steps). All students of a seed share their weights and texts and differ in their targets alone. Held-out loss is by the text's own next byte, over 64 held-out sequences or as many as there are.",
                 "gumbel: K1, K2. top-k: the k most likely tokens, renormalised. with-replacement: k draws of weight 1/k. full distribution: all \(v) probabilities. A stored target takes 8 bytes (K4); the full distribution takes \(4 * v) in fp32 and \(2 * v) in bf16.",
                 "Bias and variance: up to 64 rows of the teacher, 64 samples each. Bias: the L1 distance of the mean of the sampled weights from the distribution, which for an unbiased target falls with the number of samples and for top-k does not. Variance: E of |g - E g|^2 of the logit gradient g = (sum w) p - w, at a student that equals the teacher.",
             ],

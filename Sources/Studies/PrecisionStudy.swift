@@ -2,6 +2,7 @@ import BFloat16
 import ExactMath
 import ModelSpec
 import Pages
+import Platform
 import Reference
 
 extension Study {
@@ -99,11 +100,11 @@ extension Study {
         let last = lengths.count - 1
         let (paired, narrow) = (series[1][0].points[last].y, series[1][4].points[last].y)
         let finding =
-            "Over \(lengths[last]) terms of one sign the recipe paired-ftz errs by \(Number.text(paired)) of the sum of magnitudes (root mean square of \(lab.steps) draws) and pairwise addition by \(Number.text(series[1][3].points[last].y)); a bf16 accumulator errs by \(Number.text(narrow)): it stops growing."
+            "Over \(lengths[last]) terms of one sign the recipe paired-ftz errs by \(Number.text(paired)) of the sum of magnitudes (root mean square of \(counted(lab.steps, "draw"))) and pairwise addition by \(Number.text(series[1][3].points[last].y)); a bf16 accumulator errs by \(Number.text(narrow)): it stops growing."
         var result = StudyResult(
             "Recipes of accumulation against the exact sum", finding: finding,
             method: [
-                "a and b are normal numbers rounded to bf16 (clause G4), |x| of them for terms of one sign; \(lab.steps) draws for each length. The exact sum is a fixed-point sum of 640 bits, rounded once (Q1); errors are divided by the sum of |a b|, as Q2 does.",
+                "a and b are normal numbers rounded to bf16 (clause G4), |x| of them for terms of one sign; \(counted(lab.steps, "draw")) for each length. The exact sum is a fixed-point sum of 640 bits, rounded once (Q1); errors are divided by the sum of |a b|, as Q2 does.",
                 "chain-ieee: one fused multiply-add a term. paired-ftz: what VDPBF16PS computes. split-K: chains of 128 terms, added in fp32. pairwise: products rounded to fp32, halves added recursively. The last two round to bf16, the sum after every term or each product, and are what `validate` calls outside.",
             ], csv: csv)
         for (kind, name) in kinds.enumerated() {

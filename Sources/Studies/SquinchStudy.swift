@@ -2,6 +2,7 @@ import Engine
 import ExactMath
 import ModelSpec
 import Pages
+import Platform
 import Reference
 
 extension Study {
@@ -66,11 +67,11 @@ extension Study {
         let best = results[2...7].min { $0.heldOut.mean < $1.heldOut.mean } ?? results[2]
         let plain = results[2].difference(from: bf16)
         let finding =
-            "Six-bit floor16 gradients end \(plain.text(4, signed: true)) in held-out loss from bf16 (95 % interval over \(lab.seeds) \(lab.seeds == 1 ? "seed" : "seeds"), paired) with \(fixed(6.0 / 16, 3)) of the bytes a leg\(plain.isSignificant ? "" : ", which is no difference that this study can tell from chance"); the best six-bit variant here is \(best.name), \(best.difference(from: bf16).text(4, signed: true)), and the naive int6, at as many bits, ends \(results[9].difference(from: bf16).text(4, signed: true))."
+            "Six-bit floor16 gradients end \(plain.text(4, signed: true)) in held-out loss from bf16 (95 % interval over \(counted(lab.seeds, "seed")), paired) with \(fixed(6.0 / 16, 3)) of the bytes a leg\(plain.isSignificant ? "" : ", which is no difference that this study can tell from chance"); the best six-bit variant here is \(best.name), \(best.difference(from: bf16).text(4, signed: true)), and the naive int6, at as many bits, ends \(results[9].difference(from: bf16).text(4, signed: true))."
         var result = StudyResult(
             "Squinch: six-bit gradients", finding: finding,
             method: [
-                "Two-layer models of width \(lab.options.width) on bytes, \(lab.steps) steps of 8 sequences of \(lab.configuration.sequenceLength) tokens, \(ranks) ranks in one process. Every method of a seed begins with the same weights and reads the same texts in the same order; differences are taken seed by seed against bf16.",
+                "Two-layer models of width \(lab.options.width) on bytes, \(counted(lab.steps, "step")) of 8 sequences of \(lab.configuration.sequenceLength) tokens, \(counted(ranks, "rank")) in one process. Every method of a seed begins with the same weights and reads the same texts in the same order; differences are taken seed by seed against bf16.",
                 "bf16 and the Squinch variants pass both legs of the all-reduce (clause S8). The naive codecs are applied once to the combined fp32 gradient, with one scale a tensor, which is in their favour: int8 and int6 round x / max|x| to 127 and 31 steps, the sign keeps sign(x) times the mean of |x|. EF: error feedback (S7).",
                 "The codec's errors are those of one encode and decode of the gradients of rank 0 at step \(max(1, lab.steps / 2)) of the first bf16 run. Biases are over elements that are not 0; d is what x decodes to.",
             ],

@@ -98,7 +98,7 @@ extension Study {
             method: [
                 "Attention forward and backward: 2 sequences of \(tokens) tokens, \(heads) heads of 64, one head of keys and values; the visible fraction is counted over all pairs of queries and keys.",
                 "Training steps: two layers of width 256, batches of 8 sequences of \(length) tokens. 64 documents of 16 to \(length - 1) tokens, drawn from the seed; 8 prompts of \(prompt) tokens with \(branches) answers of \(answer) each. Time is that of all sequences that hold the same documents.",
-                "Every time is the median of \(lab.steps) repetitions after one that is not counted. Times are measured and differ from run to run; the masks do not.",
+                "Every time is the median of \(counted(lab.steps, "repetition")) after one that is not counted. Times are measured and differ from run to run; the masks do not.",
             ], csv: [["what", "visible fraction", "seconds"]])
         result.csv += rows.map { [$0.name, Number.text($0.fraction), Number.text($0.seconds)] }
         result.csv += steps.map { [$0.name, Number.text($0.visible), Number.text($0.seconds)] }

@@ -4,6 +4,7 @@ import ExactMath
 import Kernels
 import ModelSpec
 import Pages
+import Platform
 import Reference
 import TrainingData
 
@@ -63,11 +64,11 @@ extension Study {
         let (off, on) = (estimate(0, \.rootMeanSquare), estimate(1, \.rootMeanSquare))
         let loss = methods[1].difference(from: methods[0])
         let finding =
-            "After \(lab.steps) steps the root mean square of Z is \(on.text(3)) with c = 2^-14 and \(off.text(3)) without it, and the held-out loss differs by \(loss.text(4, signed: true)) (95 % intervals over \(lab.seeds) seeds)\(loss.isSignificant ? "" : ": at this size the term costs nothing that can be told from chance")."
+            "After \(counted(lab.steps, "step")) the root mean square of Z is \(on.text(3)) with c = 2^-14 and \(off.text(3)) without it, and the held-out loss differs by \(loss.text(4, signed: true)) (95 % intervals over \(lab.seeds) seeds)\(loss.isSignificant ? "" : ": at this size the term costs nothing that can be told from chance")."
         var result = StudyResult(
             "Attention z-reg: log-sum-exp near zero", finding: finding,
             method: [
-                "Two-layer models of width \(lab.options.width), \(lab.steps) steps; c is the coefficient of Z2 for attention and of Z4 for the output logits. All strengths of a seed share weights and texts.",
+                "Two-layer models of width \(lab.options.width), \(counted(lab.steps, "step")); c is the coefficient of Z2 for attention and of Z4 for the output logits. All strengths of a seed share weights and texts.",
                 "Z = max + log(sum) of every query of every head over the first held-out sequences, at the end of training. The spacing is that of bf16 at the largest |Z|, which is what a kernel that stores Z or logits in bf16 loses.",
                 "Attention's error: o of the engine (bf16 products of the recipe paired-ftz, P in fp32 rounded to bf16) against the exact o of the same q, k and v by double-double arithmetic, relative to the bound of clause Q2, over one held-out sequence.",
             ],

@@ -10,11 +10,14 @@ struct TextFiles {
     /// In the order of their paths' bytes.
     var files: [(path: String, size: Int)] = []
 
+    /// What is neither a file nor a folder, and what is hidden, in no order.
+    private(set) var skipped: [SkippedFile] = []
+
     var bytes: Int { files.reduce(0) { $0 + $1.size } }
     /// Of JSON Lines, which are read twice.
     var lineBytes: Int { files.reduce(0) { $0 + ($1.path.hasSuffix(".jsonl") ? $1.size : 0) } }
 
-    /// A file, or the files below a folder. Hidden files and folders, and symbolic links below the folder, are left out.
+    /// A file, or the files below a folder. Hidden files and folders, symbolic links and devices below the folder are left out, and listed.
     ///
     /// - Throws: ``CorpusError`` if there is nothing at `path` or a folder cannot be listed.
     init(_ path: String) throws(CorpusError) {
@@ -25,7 +28,7 @@ struct TextFiles {
         }
         self.isFolder = isFolder.boolValue
         if self.isFolder {
-            files = try Self.files(below: path)
+            files = try Self.files(below: path, &skipped)
         } else {
             do {
                 let (kind, size) = try Files.status(of: path)
@@ -35,7 +38,9 @@ struct TextFiles {
         }
     }
 
-    private static func files(below root: String) throws(CorpusError) -> [(path: String, size: Int)] {
+    private static func files(
+        below root: String, _ skipped: inout [SkippedFile]
+    ) throws(CorpusError) -> [(path: String, size: Int)] {
         var result: [(path: String, size: Int)] = []
         var folders = [root]
         while let folder = folders.popLast() {
@@ -43,13 +48,18 @@ struct TextFiles {
             do { names = try FileManager.default.contentsOfDirectory(atPath: folder) } catch {
                 throw CorpusError(path: folder, line: nil, error.localizedDescription)
             }
-            for name in names where !name.hasPrefix(".") {
+            for name in names {
                 let path = "\(folder)/\(name)"
+                guard !name.hasPrefix(".") else {
+                    skipped.append(SkippedFile(path: path, reason: .hidden))
+                    continue
+                }
                 let attributes = try? FileManager.default.attributesOfItem(atPath: path)
                 switch attributes?[.type] as? FileAttributeType {
                 case .typeDirectory?: folders.append(path)
                 case .typeRegular?: result.append((path, (attributes?[.size] as? NSNumber)?.intValue ?? 0))
-                default: break
+                case .typeSymbolicLink?: skipped.append(SkippedFile(path: path, reason: .link))
+                default: skipped.append(SkippedFile(path: path, reason: .special))
                 }
             }
         }

@@ -1,20 +1,6 @@
 import Foundation
 import Platform
 
-/// A file below a folder that is not trained on, and why.
-public struct SkippedFile: Sendable, Hashable {
-    public enum Reason: String, Sendable, Hashable {
-        case empty = "empty"
-        case nul = "holds a NUL byte"
-        case notUTF8 = "not UTF-8"
-    }
-
-    public let path: String
-    public let reason: Reason
-
-    public init(path: String, reason: Reason) { (self.path, self.reason) = (path, reason) }
-}
-
 /// The texts of a corpus, one document or one JSON Lines file each (T7): read once to check them, then in parts on demand.
 ///
 /// Up to ``mostHeld`` bytes in all stay in memory, so that small texts may change on disk while they are trained on. Of more, memory holds names, sizes
@@ -41,7 +27,7 @@ final class TextStore: Sendable {
 
     private static let block = 1 << 20
 
-    /// Reads a file, or every file below a folder in the order of their paths' bytes. Hidden files and folders, and symbolic links below the folder, are left out.
+    /// Reads a file, or every file below a folder in the order of their paths' bytes. What is no text is left out, and listed.
     ///
     /// - Parameter progress: is told after every block how many bytes were read; what it throws ends the reading.
     /// - Throws: ``CorpusError`` if there is nothing at `path`, it cannot be read, changes meanwhile, or a folder holds no text.
@@ -49,7 +35,7 @@ final class TextStore: Sendable {
         _ listing: TextFiles, mostHeld: Int = TextStore.mostHeld, progress: (Int) throws -> Void
     ) throws {
         var files: [File] = []
-        var skipped: [SkippedFile] = []
+        var skipped = listing.skipped
         var held: [UInt8]? = []
         var start = 0
         var done = 0
@@ -84,15 +70,17 @@ final class TextStore: Sendable {
             start += size
         }
         self.files = files
-        self.skipped = skipped
+        self.skipped = skipped.sorted { $0.path.utf8.lexicographicallyPrecedes($1.path.utf8) }
         self.held = held
         self.copy = held == nil ? copy : nil
         guard files.isEmpty else { return }
         let path = listing.root
-        if listing.isFolder { throw CorpusError(path: path, line: nil, "no text in this folder") }
+        if let only = skipped.first, !listing.isFolder {
+            throw CorpusError(path: path, line: nil, only.reason.rawValue)
+        }
+        let left = listed(self.skipped.map(\.description), most: 3)
         throw CorpusError(
-            path: path, line: nil,
-            skipped.first?.reason == .empty ? "the file is empty" : "not a text: it is not UTF-8, or holds a NUL")
+            path: path, line: nil, "no text in this folder\(left.isEmpty ? "" : "; skipped \(left)")")
     }
 
     private static func open(_ path: String, isPipe: Bool, _ progress: (Int) throws -> Void) throws -> FileReader {

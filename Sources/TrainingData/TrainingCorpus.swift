@@ -1,5 +1,6 @@
 import ExactMath
 import ModelSpec
+import Platform
 import Reference
 
 /// One sequence of T tokens with everything a model needs of it (T7); arrays [T].
@@ -38,17 +39,15 @@ public struct TrainingCorpus: Sendable {
         public var tokens = 0
         public var sequences = 0
         public var heldOut = 0
-        /// Files left out because they are no text, or empty, in the order of their paths.
+        /// What was left out, in the order of the paths' bytes.
         public var skippedFiles: [SkippedFile] = []
         public var capacity = 0
 
-        public var skipped: Int { skippedFiles.count }
-
         public var description: String {
             let fill = capacity == 0 ? 0 : Int((Double(tokens) / Double(capacity) * 100).rounded())
-            let left = skipped > 0 ? ", \(skipped) files skipped" : ""
+            let left = skipped > 0 ? ", \(skipped) skipped" : ""
             return
-                "\(files) files, \(documents) documents, \(tokens) tokens in \(sequences) sequences, \(fill) % full, \(heldOut) held out\(left)"
+                "\(counted(files, "file")), \(counted(documents, "document")), \(counted(tokens, "token")) in \(counted(sequences, "sequence")), \(fill) % full, \(heldOut) held out\(left)"
         }
     }
 

@@ -26,7 +26,7 @@ struct Bench: ParsableCommand {
             "Of the matrix products measure these alone; may be given several times.", valueName: "MxKxN"))
     var shape: [ProductShape] = []
 
-    @Option(name: .long, help: "Repetitions of each; the median counts.")
+    @Option(name: .long, help: "Repetitions of each; the median counts.", transform: Number.whole(1...1000))
     var repeats = 5
 
     @Flag(name: .long, help: "Print JSON.")
@@ -35,10 +35,6 @@ struct Bench: ParsableCommand {
     @OptionGroup var engine: EngineOptions
 
     enum Group: String, ExpressibleByArgument, CaseIterable { case peak, gemm, attention, math, squinch, train }
-
-    func validate() throws {
-        if !(1...1000).contains(repeats) { throw ValidationError("--repeats takes 1 to 1000.") }
-    }
 
     /// [M, K] times [K, N].
     struct ProductShape: ExpressibleByArgument {
@@ -65,7 +61,7 @@ struct Bench: ParsableCommand {
     }
 
     func run() throws {
-        let context = engine.context()
+        let context = try engine.context()
         let groups = only.isEmpty ? Group.allCases : only
         var rows: [Row] = []
         func add(_ group: Group, _ item: Benchmark.Item, limit: Double? = nil) {
@@ -77,7 +73,10 @@ struct Bench: ParsableCommand {
             rows.append(row)
             if !json { print(line(row)) }
         }
-        if !json { print("engine        \(context.kernels.name), \(context.pool.count) threads, median of \(repeats)") }
+        if !json {
+            print(
+                "engine        \(context.kernels.name), \(counted(context.pool.count, "thread")), median of \(repeats)")
+        }
         let peak = Benchmark.peak(context)
         let copy = Benchmark.copy(context)
         let peakRate = peak.amount / median(peak.run)
@@ -144,6 +143,7 @@ struct Bench: ParsableCommand {
 
     private func trainingStep(_ context: EngineContext) throws -> Row {
         let c = try ModelConfiguration.reading(config)
+        try EngineRun.requireMemory(Trainer.bytes(c, threads: context.pool.count), for: "the training step")
         let trainer = Trainer(c, context)
         trainer.initialize()
         let n = c.batch * c.sequenceLength
@@ -183,6 +183,6 @@ struct Bench: ParsableCommand {
         let name = "\(row.group.rawValue.padding(toLength: 14, withPad: " ", startingAt: 0))\(row.name)"
         let share = row.share.map { "  \(Int(($0 * 100).rounded())) %" } ?? ""
         return
-            "\(name.padding(toLength: 52, withPad: " ", startingAt: 0))\(compact(row.rate, row.unit))/s\(share)  \(Int(row.seconds * 1e6)) us"
+            "\(name.padding(toLength: 52, withPad: " ", startingAt: 0))\(compact(row.rate, row.unit))/s\(share)  \(Int(row.seconds * 1e6)) µs"
     }
 }

@@ -6,7 +6,7 @@ import GoldenIO
 import Goldens
 import Platform
 
-struct Check: AsyncParsableCommand {
+struct Check: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Run the engine on the goldens' inputs and compare every bit.",
         discussion: """
@@ -20,32 +20,29 @@ struct Check: AsyncParsableCommand {
     @Option(name: .long, help: "A suite to check; may be given several times. All by default.")
     var suite: [Suite] = []
 
-    @Option(name: .customLong("case"), help: "A case to check; may be given several times. All by default.")
-    var cases: [String] = []
+    @OptionGroup var selection: SelectionOptions
 
     @OptionGroup var engine: EngineOptions
     @OptionGroup var report: ReportOptions
 
-    func run() async throws {
-        Interruption.watch()
-        let context = engine.context()
+    func run() throws {
+        let context = try engine.context()
         let catalog = EngineCatalog(context)
         var result = Report(subject: EngineOptions.name(context))
-        let options = JudgingOptions(policy: .exact, cases: Set(cases), pictures: report.pictures)
+        let options = JudgingOptions(policy: .exact, selection: selection.selection, pictures: report.pictures)
         let paths = try goldenPaths(goldens, suites: suite.map(\.rawValue))
+        try selection.require(in: paths, &result)
         let bar = ProgressBar("check", total: UInt64(paths.count), unit: "files", quiet: report.quiet)
-        var missing: Set<String> = []
         for (index, path) in paths.enumerated() {
-            missing.formUnion(try catalog.check(path, options, into: &result))
+            try catalog.check(path, options, into: &result)
             bar.update(UInt64(index + 1))
         }
         bar.finish()
-        for op in missing.sorted() { result.append(note: "the engine has no '\(op)': its cases were not checked") }
         guard !result.cases.isEmpty else {
             throw JudgingError.nothingToJudge("no case of the engine's operations under '\(goldens)'")
         }
         try report.write(result)
-        if !result.conforms { throw ExitCode(1) }
+        try end(result.judgement)
     }
 }
 
@@ -57,21 +54,36 @@ func require(_ file: GoldenFile, isOf suites: [String]) throws(JudgingError) {
     }
 }
 
+/// What stands at --goldens.
+///
+/// - Throws: `JudgingError` that says how to come by goldens, if nothing does.
+func goldensKind(_ goldens: String) throws -> FileKind {
+    do { return try Files.status(of: goldens).kind } catch {
+        throw JudgingError.goldens(
+            "cannot read the goldens at '\(goldens)': \(error.reason); --goldens names them, `touchstone generate` writes them"
+        )
+    }
+}
+
 /// The golden files of the suites, in the order of their suites and paths; a path to one file is that file.
 func goldenPaths(_ goldens: String, suites: [String]) throws -> [String] {
-    if try Files.status(of: goldens).kind == .regular {
+    if try goldensKind(goldens) == .regular {
         try require(try GoldenFile(reading: goldens), isOf: suites)
         return [goldens]
     }
     let manifestPath = goldens + "/MANIFEST.json"
     guard FileManager.default.fileExists(atPath: manifestPath) else {
         throw JudgingError.goldens(
-            "'\(goldens)' has no MANIFEST.json: not a folder of goldens; `touchstone generate` writes one, --goldens names it"
+            "'\(goldens)' has no MANIFEST.json, so it is no folder of goldens: --goldens names one, `touchstone generate` writes one"
         )
     }
     let order = Suite.allCases.map(\.rawValue)
-    return try Manifest(reading: manifestPath).files
-        .filter { suites.isEmpty || suites.contains($0.suite) }
+    let files = try Manifest(reading: manifestPath).files
+    for suite in suites where !files.contains(where: { $0.suite == suite }) {
+        throw JudgingError.nothingToJudge("'\(goldens)' has no file of the suite '\(suite)'")
+    }
+    return
+        files.filter { suites.isEmpty || suites.contains($0.suite) }
         .sorted {
             (order.firstIndex(of: $0.suite) ?? order.count, $0.path) < (
                 order.firstIndex(of: $1.suite) ?? order.count, $1.path
@@ -81,19 +93,18 @@ func goldenPaths(_ goldens: String, suites: [String]) throws -> [String] {
 }
 
 extension EngineCatalog {
-    /// Judges the engine's answers to a golden file's cases; operations that the engine does not have.
-    @discardableResult
+    /// Judges the engine's answers to a golden file's cases; those of operations that the engine does not have are skipped.
     func check(_ path: String, _ options: JudgingOptions = JudgingOptions(policy: .exact), into report: inout Report)
-        throws -> Set<String>
+        throws
     {
         let known = Set(Self.names)
-        var missing: Set<String> = []
         let file = try GoldenFile(reading: path)
-        for name in file.caseNames where options.cases.isEmpty || options.cases.contains(name) {
+        for name in try options.selection.names(in: file) {
             try Interruption.check()
             let golden = try file.readCase(name)
             guard known.contains(golden.op) else {
-                missing.insert(golden.op)
+                report.append(
+                    skipped: SkippedCase(suite: file.header.suite, file: path, name: name, op: golden.op))
                 continue
             }
             report.append(
@@ -101,6 +112,5 @@ extension EngineCatalog {
                     try evaluate(golden), against: golden, suite: file.header.suite, file: path, options: options,
                     wantsPictures: report.needsPictures(options)))
         }
-        return missing
     }
 }

@@ -2,7 +2,7 @@ import ArgumentParser
 import Foundation
 import TrainingData
 
-struct DataCommand: AsyncParsableCommand {
+struct DataCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "data",
         abstract: "Show how texts become sequences of tokens.",
@@ -15,20 +15,21 @@ struct DataCommand: AsyncParsableCommand {
     @Argument(help: "A text file, a folder, or a .jsonl file.")
     var path: String
 
-    @Option(name: .long, help: "T, tokens of a sequence.")
+    @Option(name: .long, help: "T, tokens of a sequence.", transform: Number.whole(1...1 << 20))
     var sequenceLength = 64
 
-    @Option(name: .long, help: "How many sequences to show.")
+    @Flag(name: .long, help: "List everything that was skipped, and why; the first few otherwise.")
+    var skipped = false
+
+    @Option(name: .long, help: "How many sequences to show.", transform: Number.whole(0...1 << 30))
     var show = 0
 
-    func validate() throws {
-        if sequenceLength < 1 { throw ValidationError("--sequence-length takes 1 or more.") }
-        if show < 0 { throw ValidationError("--show cannot be negative.") }
-    }
-
-    func run() async throws {
+    func run() throws {
         let corpus = try TrainingCorpus(reading: path, sequenceLength: sequenceLength)
         print(corpus.report)
+        for line in skipped ? corpus.report.skippedFiles.map(\.description) : corpus.report.skippedLines {
+            print("skipped      \(line)")
+        }
         var number = 0
         try corpus.sequences.forEach(in: 0..<min(show, corpus.sequences.count)) { sequence in
             defer { number += 1 }

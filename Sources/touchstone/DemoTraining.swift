@@ -30,6 +30,7 @@ struct DemoTraining {
         let context = EngineContext(threads: ProcessInfo.processInfo.activeProcessorCount)
         let run = try EngineRun(c, context, fingerprints: true, diagnostics: false)
         lines.append("\(corpus.report)")
+        lines += corpus.report.skippedLines.map { "skipped \($0)" }
         lines.append("\(compact(Double(c.parameters.reduce(0) { $0 + $1.count }), "parameters")); \(run.name)")
         before = try sample(run)
         run.verify(samples: 1)
@@ -52,29 +53,18 @@ struct DemoTraining {
         if let difference { lines.append("NOT BIT-EXACT: \(difference)") }
         guard let first = losses.first, let last = losses.last else { return }
         lines.append(
-            "\(losses.count) steps in \(duration(taken)), \(compact(Double(losses.count * c.batch * c.sequenceLength) / taken, "tokens"))/s with the reference looking on"
+            "\(counted(losses.count, "step")) in \(duration(taken)), \(compact(Double(losses.count * c.batch * c.sequenceLength) / taken, "tokens"))/s with the reference looking on"
         )
         lines.append("loss \(decimals(first)) at the first step, \(decimals(last)) at the last")
         if let verifier = run.verifier, difference == nil { lines.append(verifier.summary) }
         after = try sample(run)
-        lines.append("untrained  \(Self.visible(before))")
-        lines.append("trained    \(Self.visible(after))")
+        lines.append("untrained  \(PlainText.line(before))")
+        lines.append("trained    \(PlainText.line(after))")
         if let fingerprint = run.fingerprint { lines.append("fingerprint \(fingerprint)") }
     }
 
     private func sample(_ run: EngineRun) throws -> String {
         Self.prompt + (try run.text(prompt: Self.prompt, bytes: 56, temperature: 0.5))
-    }
-
-    /// One line of it, control characters as dots.
-    static func visible(_ text: String) -> String {
-        String(
-            String.UnicodeScalarView(
-                text.unicodeScalars.map { scalar in
-                    scalar == "\n"
-                        ? "\u{23CE}"
-                        : scalar == "\u{FFFD}" || scalar.properties.generalCategory == .control ? "\u{B7}" : scalar
-                }))
     }
 }
 

@@ -20,7 +20,7 @@ struct Diagnose: AsyncParsableCommand {
             What was missing, malformed or failed has no bits to search and is listed.
 
               touchstone diagnose --exec 'python my_kernel.py {in} {out}' --suite dot
-              touchstone diagnose --library ./libmine.so --policy exact --format html --output diagnosis.html
+              touchstone diagnose --library ./libmine.so --format html --output page.html
               touchstone diagnose --library ./libmine.so --probe-order 40
               touchstone diagnose --list
 
@@ -37,7 +37,7 @@ struct Diagnose: AsyncParsableCommand {
         name: .long,
         help: ArgumentHelp(
             "Find the order in which dot.gemm adds so many terms (2 to 256), by asking the command or the library.",
-            valueName: "terms"))
+            valueName: "terms"), transform: Number.whole(2...256))
     var probeOrder: Int?
 
     @Option(
@@ -67,8 +67,7 @@ struct Diagnose: AsyncParsableCommand {
     func validate() throws {
         if list { return }
         try subject.requireSubject()
-        if let probeOrder {
-            if !(2...256).contains(probeOrder) { throw ValidationError("--probe-order takes 2 to 256.") }
+        if probeOrder != nil {
             if subject.file != nil {
                 throw ValidationError("--probe-order asks new questions: it needs --exec or --library.")
             }
@@ -80,7 +79,6 @@ struct Diagnose: AsyncParsableCommand {
 
     func run() async throws {
         if list { return printList() }
-        Interruption.watch()
         if let probeOrder { return try await showOrder(probeOrder) }
         let observations = Observations()
         let judged = try await subject.judge(label: "ask", quiet: quiet) { observations.append($0) }
@@ -101,7 +99,7 @@ struct Diagnose: AsyncParsableCommand {
             case .html: report.html
             }
         try write(text, to: output, quiet: quiet)
-        try SubjectOptions.end(judged)
+        try end(judged.judgement)
     }
 
     /// What was answered, by operation in the order of the cases.
@@ -161,7 +159,7 @@ struct Diagnose: AsyncParsableCommand {
             text += complaints.map { "note: \($0)\n" }.joined()
             try write(text, to: output, quiet: quiet)
         }
-        if !isJudged { throw ExitCode(2) }
+        try end(isJudged ? .conforms : .notJudged)
     }
 
     private func printList() {

@@ -11,7 +11,7 @@ import Platform
 import Studies
 import TrainingData
 
-struct Distill: AsyncParsableCommand {
+struct Distill: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Distil a teacher into a student, offline: sample sparse soft targets once, train on them.",
         discussion: """
@@ -27,7 +27,7 @@ struct Distill: AsyncParsableCommand {
 
 extension TargetMethod: ExpressibleByArgument {}
 
-struct DistillSample: AsyncParsableCommand {
+struct DistillSample: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "sample",
         abstract: "Run a teacher over text and write its sparse soft targets.",
@@ -49,19 +49,21 @@ struct DistillSample: AsyncParsableCommand {
     @Option(name: [.short, .long], help: ArgumentHelp("The folder of targets.", valueName: "dir"))
     var output: String
 
-    @Option(name: .long, help: "Targets a token.")
+    @Option(name: .long, help: "Targets a token.", transform: Number.whole(1...1 << 24))
     var k = 8
 
     @Option(name: .long, help: "gumbel (unbiased), with-replacement (unbiased, of equal weights) or top-k (biased).")
     var method: TargetMethod = .gumbel
 
-    @Option(name: .long, help: "Decides the draws.")
+    @Option(name: .long, help: "Decides the draws.", transform: Number.seed)
     var seed: Seed = Seed(1)
 
-    @Option(name: .long, help: "Sequences to sample, from the first on; all by default.")
+    @Option(
+        name: .long, help: "Sequences to sample, from the first on; all by default.",
+        transform: Number.whole(1...1 << 40))
     var sequences: Int?
 
-    @Option(name: .long, help: "Sequences in a file.")
+    @Option(name: .long, help: "Sequences in a file.", transform: Number.whole(1...1 << 16))
     var chunk = 64
 
     @OptionGroup var engine: EngineOptions
@@ -69,14 +71,7 @@ struct DistillSample: AsyncParsableCommand {
     @Flag(name: .long, help: "Print errors only.")
     var quiet = false
 
-    func validate() throws {
-        if k < 1 { throw ValidationError("--k takes 1 or more.") }
-        if let sequences, sequences < 1 { throw ValidationError("--sequences takes 1 or more.") }
-        if !(1...1 << 16).contains(chunk) { throw ValidationError("--chunk takes 1 to 65536.") }
-    }
-
-    func run() async throws {
-        Interruption.watch()
+    func run() throws {
         let state = try Checkpoint(reading: try CheckpointFolder.latest(checkpoint))
         var c = state.configuration
         guard c.distillationK == 0 else {
@@ -87,7 +82,8 @@ struct DistillSample: AsyncParsableCommand {
         guard k <= c.vocabulary else { throw CommandError("--k is \(k), and the teacher knows \(c.vocabulary) tokens") }
         // One rank runs over whole batches; the weights are the same.
         (c.ranks, c.compression, c.errorFeedback) = (1, .none, false)
-        let context = engine.context()
+        let context = try engine.context()
+        try EngineRun.requireMemory(Trainer.bytes(c, threads: context.pool.count), for: "the teacher")
         let teacher = Trainer(c, context)
         state.restoreWeights(teacher)
         let corpus = try TrainingCorpus(
@@ -100,6 +96,9 @@ struct DistillSample: AsyncParsableCommand {
         (plan.teacher, plan.data) = (teacher.weightsDigest, try corpus.digest(quiet: quiet))
         (plan.vocabulary, plan.sequenceLength) = (c.vocabulary, c.sequenceLength)
         (plan.sequences, plan.chunk) = (sequences ?? corpus.sequences.count, chunk)
+        try Files.createFolder(output)
+        let lock = try Exclusive.folder(output)
+        defer { lock.release() }
         let bar = ProgressBar("sample", total: UInt64(plan.sequences), unit: "sequences", quiet: quiet)
         let start = monotonicSeconds()
         let found = try SoftTargets.sample(plan, teacher: teacher, context: context, corpus: corpus, folder: output) {
@@ -107,8 +106,10 @@ struct DistillSample: AsyncParsableCommand {
             bar.update(UInt64(done))
             if Interruption.isRequested {
                 bar.finish()
-                Terminal.writeError("touchstone: finished files stay in \(output); the same command goes on\n")
-                throw Interrupted()
+                Terminal.writeError(
+                    "touchstone: interrupted after \(done) of \(counted(plan.sequences, "sequence")); finished files stay in \(output), and the same command goes on\n"
+                )
+                throw ExitCode(Interruption.exitStatus)
             }
         }
         bar.finish()
@@ -117,12 +118,12 @@ struct DistillSample: AsyncParsableCommand {
         let (sparse, full) = (8 * rows * k, 4 * rows * c.vocabulary)
         print("teacher      step \(state.step), weights \(plan.teacher.prefix(16))...; \(EngineOptions.name(context))")
         print(
-            "targets      \(plan.sequences) sequences of \(plan.sequenceLength) tokens, \(k) a token by \(method.rawValue), \(found == 0 ? "all new" : "\(found) found")"
+            "targets      \(counted(plan.sequences, "sequence")) of \(counted(plan.sequenceLength, "token")), \(k) a token by \(method.rawValue), \(found == 0 ? "all new" : "\(found) found")"
         )
         print(
             "storage      \(compact(Double(sparse), "B")) of ids and weights; the distributions take \(compact(Double(full), "B")) in fp32, \(Self.times(full, sparse)) times as much, \(compact(Double(full / 2), "B")) in bf16"
         )
-        print("             \(plan.chunks) files in \(output), \(duration(monotonicSeconds() - start))")
+        print("             \(counted(plan.chunks, "file")) in \(output), \(duration(monotonicSeconds() - start))")
     }
 
     private static func times(_ a: Int, _ b: Int) -> String {
@@ -131,7 +132,7 @@ struct DistillSample: AsyncParsableCommand {
     }
 }
 
-struct DistillTrain: AsyncParsableCommand {
+struct DistillTrain: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "train",
         abstract: "Train a student on stored soft targets.",
@@ -147,7 +148,9 @@ struct DistillTrain: AsyncParsableCommand {
     @Option(name: .long, help: ArgumentHelp("A preset, or a JSON file.", valueName: "name|file"))
     var config = "tiny"
 
-    @Option(name: .long, help: "Steps to take; the configuration's total_steps by default.")
+    @Option(
+        name: .long, help: "Steps to take; the configuration's total_steps by default.",
+        transform: Number.whole(1...1 << 30))
     var steps: Int?
 
     @Option(
@@ -161,10 +164,13 @@ struct DistillTrain: AsyncParsableCommand {
         name: .long, help: ArgumentHelp("A folder for checkpoints: one at the end, and at Ctrl-C.", valueName: "dir"))
     var checkpoint: String?
 
-    @Option(name: .long, help: "Also a checkpoint every so many steps.")
+    @Option(name: .long, help: "Also a checkpoint every so many steps.", transform: Number.whole(1...1 << 30))
     var checkpointEvery: Int?
 
-    @Flag(name: .long, help: "Go on from the last checkpoint in the folder, bit for bit. --steps is the total.")
+    @Flag(
+        name: .long,
+        help: "Go on from the last checkpoint in the folder, bit for bit; begin if there is none. --steps is the total."
+    )
     var resume = false
 
     @Flag(inversion: .prefixedNo, help: "Hash every tensor of every step (T6).")
@@ -176,14 +182,12 @@ struct DistillTrain: AsyncParsableCommand {
     var quiet = false
 
     func validate() throws {
-        if let steps, steps < 1 { throw ValidationError("--steps takes 1 or more.") }
-        if let checkpointEvery, checkpointEvery < 1 { throw ValidationError("--checkpoint-every takes 1 or more.") }
         if checkpoint == nil && (resume || checkpointEvery != nil) {
             throw ValidationError("--resume and --checkpoint-every need --checkpoint DIR.")
         }
     }
 
-    func run() async throws {
+    func run() throws {
         let soft = try SoftTargets(reading: targets)
         var c = try ModelConfiguration.reading(config)
         guard c.vocabulary == soft.plan.vocabulary else {
@@ -193,49 +197,73 @@ struct DistillTrain: AsyncParsableCommand {
         try c.validate()
         let corpus = try sampledText(soft.plan, c)
         let total = steps ?? c.totalSteps
-        let run = try EngineRun(c, engine.context(), fingerprints: fingerprint, diagnostics: false)
+        let run = try EngineRun(c, try engine.context(), fingerprints: fingerprint, diagnostics: false)
         let digest = soft.digest
         let folder = checkpoint.map { CheckpointFolder($0, run: run, data: digest) }
+        defer { folder?.close() }
         let before = try folder?.begin(resuming: resume) ?? 0
-        guard before < total else {
+        guard before <= total else {
             throw CommandError(
-                "the checkpoint is of step \(before) already; --steps is the total, expected more than that")
+                "the checkpoint is of step \(before) already; --steps is the total, expected no less than that")
         }
         let (sparse, full) = soft.storage
         if !quiet {
             print(
-                "targets      \(soft.plan.sequences) sequences, \(soft.plan.k) a token by \(soft.plan.method.rawValue), \(compact(Double(sparse), "B")) in place of \(compact(Double(full), "B")); weights add up to \(decimals(Float(soft.meanWeight))) in the mean"
+                "targets      \(counted(soft.plan.sequences, "sequence")), \(soft.plan.k) a token by \(soft.plan.method.rawValue), \(compact(Double(sparse), "B")) in place of \(compact(Double(full), "B")); weights add up to \(decimals(Float(soft.meanWeight))) in the mean"
             )
             let count = c.parameters.reduce(0) { $0 + $1.count }
             print(
                 "student      \(compact(Double(count), "parameters")), \(c.batch) x \(c.sequenceLength) tokens a step; \(run.name)"
             )
         }
-        Interruption.watch()
+        if resume && !quiet {
+            print(
+                "resume       \(before == 0 ? "no checkpoint in \(checkpoint ?? "") yet: the run begins" : "after step \(before)")"
+            )
+        }
         let bar = ProgressBar("distill", total: UInt64(total), unit: "steps", quiet: quiet)
         let start = monotonicSeconds()
         var losses: [Float] = []
         var taken = before
-        for step in before + 1...total where !Interruption.isRequested {
-            losses.append(try run.step(step, soft.batch(step: step, configuration: c)).loss)
+        // From here to the checkpoint a signal ends the run by the checkpoint.
+        if folder != nil { Interruption.hold() }
+        for step in before..<total where !Interruption.isRequested {
+            let step = step + 1
+            do {
+                losses.append(try run.step(step, soft.batch(step: step, configuration: c)).loss)
+            } catch is Interrupted { break }
             taken = step
             bar.update(UInt64(step), note: "loss \(decimals(losses[losses.count - 1]))")
             if let checkpointEvery, step % checkpointEvery == 0, step < total { try folder?.save(step) }
         }
         bar.finish()
         let seconds = monotonicSeconds() - start
-        guard let first = losses.first, let last = losses.last else { throw Interrupted() }
-        try folder?.save(taken)
+        if taken > before { try folder?.save(taken) }
+        if folder != nil { Interruption.release() }
+        let isInterrupted = taken < total
+        func tellInterruption() {
+            if isInterrupted { RunInterruption.tell(taken: taken, before: before, of: total, folder: folder) }
+        }
+        if isInterrupted && taken == before {
+            tellInterruption()
+            throw ExitCode(Interruption.exitStatus)
+        }
         let rate = Double((taken - before) * c.batch * c.sequenceLength) / seconds
-        print("steps        \(taken - before) in \(duration(seconds)), \(compact(rate, "tokens"))/s")
-        print(
-            "loss         \(decimals(first)) at step \(before + 1), \(decimals(last)) at step \(taken), of the soft targets"
-        )
-        if let corpus, let heldOut = try run.heldOutLoss(corpus) {
-            print("held out     \(decimals(heldOut)), byte perplexity \(decimals(CorrectlyRounded.exp(heldOut)))")
+        if let first = losses.first, let last = losses.last {
+            print("steps        \(taken - before) in \(duration(seconds)), \(compact(rate, "tokens"))/s")
+            print(
+                "loss         \(decimals(first)) at step \(before + 1), \(decimals(last)) at step \(taken), of the soft targets"
+            )
+        } else {
+            print("steps        none left: all \(total) were taken before")
+        }
+        // After a signal only what is at hand is told.
+        if !Interruption.isRequested, let corpus, let heldOut = try run.heldOutLoss(corpus) {
+            print("held out     \(HeldOut.text(heldOut))")
         }
         if let fingerprint = run.fingerprint { print("fingerprint  \(fingerprint)") }
-        if taken < total { throw ExitCode(130) }
+        tellInterruption()
+        if isInterrupted { throw ExitCode(Interruption.exitStatus) }
     }
 }
 

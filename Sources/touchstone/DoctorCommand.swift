@@ -1,4 +1,5 @@
 import ArgumentParser
+import Checker
 import Engine
 import Foundation
 import GoldenIO
@@ -8,7 +9,7 @@ import MPIRanks
 import ModelSpec
 import Platform
 
-struct Doctor: AsyncParsableCommand {
+struct Doctor: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Say what this machine offers and whether the arithmetic works here.",
         discussion: """
@@ -19,14 +20,26 @@ struct Doctor: AsyncParsableCommand {
     @Flag(name: .long, help: "Print JSON.")
     var json = false
 
-    func run() async throws {
+    @Flag(name: .long, help: "Print the engine's instruction sets alone, one a line, the preferred one first.")
+    var engines = false
+
+    func validate() throws {
+        if json && engines { throw ValidationError("--json and --engines exclude each other.") }
+    }
+
+    func run() throws {
+        let sets = InstructionSets.available.map(\.name)
+        if engines {
+            print(sets.joined(separator: "\n"))
+            return
+        }
         let checks = KnownAnswers.run()
         let facts: [(String, String)] = [
             ("touchstone", "\(Specification.softwareVersion), specification \(Specification.version)"),
             ("processor", "\(Machine.processorName), \(Machine.architecture)"),
             ("features", Machine.features.joined(separator: " ")),
             ("threads", "\(ProcessInfo.processInfo.activeProcessorCount)"),
-            ("engine", InstructionSets.available.map(\.name).joined(separator: ", ")),
+            ("engine", sets.joined(separator: ", ")),
             (
                 "refused",
                 InstructionSets.refused.isEmpty
@@ -35,11 +48,12 @@ struct Doctor: AsyncParsableCommand {
             ),
             ("hdf5", GoldenFile.libraryVersion),
             ("mpi", MPIWorld.library ?? "none: a build with `--traits MPI` has it"),
-            ("operations", "\(OperationCatalog.all.count) in \(Suite.allCases.count) suites"),
+            ("operations", "\(OperationCatalog.all.count) in \(counted(Suite.allCases.count, "suite"))"),
         ]
         if json {
             var object: [String: JSONValue] = [:]
             for (key, value) in facts { object[key] = .string(value) }
+            object["engine"] = .array(sets.map(JSONValue.string))
             object["known_answers"] = .object(
                 Dictionary(uniqueKeysWithValues: checks.map { ($0.name, JSONValue.bool($0.passed)) }))
             print(try JSONValue.object(object).text(indented: true))
@@ -50,7 +64,7 @@ struct Doctor: AsyncParsableCommand {
                 print("  \(check.passed ? "ok    " : "WRONG ") \(check.name)\(check.passed ? "" : ": \(check.detail)")")
             }
         }
-        if checks.contains(where: { !$0.passed }) { throw ExitCode(1) }
+        try end(checks.allSatisfy(\.passed) ? .conforms : .doesNotConform)
     }
 }
 

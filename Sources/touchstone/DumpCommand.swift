@@ -1,10 +1,11 @@
 import ArgumentParser
+import Checker
 import Foundation
 import GoldenIO
 import JSON
 import Platform
 
-struct Dump: AsyncParsableCommand {
+struct Dump: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Look into a golden file.",
         discussion: """
@@ -17,43 +18,56 @@ struct Dump: AsyncParsableCommand {
     @Argument(help: ArgumentHelp("The golden file.", valueName: "file.h5"))
     var file: String
 
-    @Option(name: .customLong("case"), help: "Show this case.")
-    var caseName: String?
+    @Option(
+        name: .customLong("case"),
+        help: ArgumentHelp("Show this case, or several: * stands for any text, ? for a character.", valueName: "name"))
+    var pattern: NamePattern?
 
     @Option(name: .long, help: "Show this dataset of the case only, as group/name.")
     var dataset: String?
 
-    @Option(name: .long, help: "The first element to show, in C order.")
+    @Option(name: .long, help: "The first element to show, in C order.", transform: Number.whole(0...1 << 50))
     var start = 0
 
-    @Option(name: .long, help: "How many elements of each dataset to show; 0 for all.")
+    @Option(
+        name: .long, help: "How many elements of each dataset to show; 0 for all.", transform: Number.whole(0...1 << 50)
+    )
     var count = 16
 
     @Option(name: .long, help: ArgumentHelp("Draw the case's visibility mask here.", valueName: "out.png|out.svg"))
     var image: String?
 
-    @Option(name: .long, help: "Which batch entry of the mask to draw.")
+    @Option(name: .long, help: "Which batch entry of the mask to draw.", transform: Number.whole(0...1 << 30))
     var batch = 0
 
     func validate() throws {
         if let image {
-            if caseName == nil { throw ValidationError("--image needs --case.") }
+            if pattern == nil { throw ValidationError("--image needs --case.") }
             guard image.hasSuffix(".png") || image.hasSuffix(".svg") else {
                 throw ValidationError("--image takes a name that ends in .png or .svg.")
             }
         }
-        if batch < 0 { throw ValidationError("--batch cannot be negative.") }
-        if dataset != nil && caseName == nil { throw ValidationError("--dataset needs --case.") }
-        if start < 0 || count < 0 { throw ValidationError("--start and --count cannot be negative.") }
+        if dataset != nil && pattern == nil { throw ValidationError("--dataset needs --case.") }
     }
 
-    func run() async throws {
+    func run() throws {
         let golden = try GoldenFile(reading: file)
-        guard let caseName else { return try summary(of: golden) }
-        guard golden.caseNames.contains(caseName) else {
-            throw CommandError("\(file): no case '\(caseName)'; it has \(golden.caseNames.joined(separator: ", "))")
+        guard let pattern else { return try summary(of: golden) }
+        let names = golden.caseNames.filter(pattern.matches)
+        if names.isEmpty {
+            throw CommandError("\(file): no case '\(pattern)'; it has \(golden.caseNames.joined(separator: ", "))")
         }
-        let goldenCase = try golden.readCase(caseName)
+        if image != nil && names.count > 1 {
+            throw CommandError("--image draws one case, and '\(pattern)' names \(names.count): \(listed(names))")
+        }
+        for (number, name) in names.enumerated() {
+            if number > 0 { print() }
+            try show(try golden.readCase(name))
+        }
+    }
+
+    private func show(_ goldenCase: GoldenCase) throws {
+        let caseName = goldenCase.name
         if let image {
             guard let mask = try MaskImage(goldenCase, batch: batch) else {
                 throw CommandError("\(file): case '\(caseName)' has no visibility mask to draw")

@@ -2,6 +2,7 @@ import ArgumentParser
 import Engine
 import Foundation
 import Kernels
+import Platform
 
 /// Which kernels the engine uses, and how many threads. The bits do not depend on either.
 struct EngineOptions: ParsableArguments {
@@ -15,12 +16,11 @@ struct EngineOptions: ParsableArguments {
     @Option(
         name: .long,
         help:
-            "The engine's threads; one a processor by default, under MPI the processors shared among the ranks of a machine."
-    )
+            "Threads of the engine, or of the reference; one a processor by default, under MPI the processors shared among the ranks of a machine.",
+        transform: Number.whole(1...1024))
     var threads: Int?
 
     func validate() throws {
-        if let threads, !(1...1024).contains(threads) { throw ValidationError("--threads takes 1 to 1024.") }
         if let isa, InstructionSets.named(isa) == nil {
             let names = InstructionSets.available.map(\.name).joined(separator: ", ")
             throw ValidationError("This machine has no instruction set '\(isa)' for the engine; it has \(names).")
@@ -29,18 +29,39 @@ struct EngineOptions: ParsableArguments {
 
     /// - Parameter processes: that share this machine's processors.
     /// - Precondition: validated.
-    func context(processes: Int = 1) -> EngineContext {
+    /// - Throws: ``CommandError`` if the system does not start so many threads.
+    func context(processes: Int = 1) throws -> EngineContext {
+        applyToReference()
         for refusal in InstructionSets.refused {
-            FileHandle.standardError.write(
-                Data("touchstone: not using \(refusal.name): \(refusal.complaint)\n".utf8))
+            Terminal.writeError("touchstone: not using \(refusal.name): \(refusal.complaint)\n")
         }
         let kernels = InstructionSets.named(isa) ?? InstructionSets.available[0]
         let processors = ProcessInfo.processInfo.activeProcessorCount
-        return EngineContext(kernels: kernels, threads: threads ?? max(1, processors / processes))
+        let wanted = threads ?? max(1, processors / processes)
+        let context = EngineContext(kernels: kernels, threads: wanted)
+        guard context.pool.count == wanted else {
+            throw CommandError(
+                "the system starts \(context.pool.count) of \(wanted) threads: --threads \(context.pool.count) takes no more; `ulimit -u` and `ulimit -v` bound them"
+            )
+        }
+        return context
     }
+
+    /// What the reference computes is computed on as many threads.
+    func applyToReference() { if let threads { Workers.use(threads: threads) } }
 
     /// For reports.
     static func name(_ context: EngineContext) -> String {
-        "engine, \(context.kernels.name), \(context.pool.count) \(context.pool.count == 1 ? "thread" : "threads")"
+        "engine, \(context.kernels.name), \(counted(context.pool.count, "thread"))"
     }
+}
+
+/// How many threads the reference uses, for commands that have no engine. The bits do not depend on it.
+struct ThreadOptions: ParsableArguments {
+    @Option(
+        name: .long, help: "Threads of the reference; one a processor by default.",
+        transform: Number.whole(1...1024))
+    var threads: Int?
+
+    func apply() { if let threads { Workers.use(threads: threads) } }
 }

@@ -6,7 +6,7 @@ import JSON
 import ModelSpec
 import Platform
 
-struct Evaluate: AsyncParsableCommand {
+struct Evaluate: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Fill in the reference's, or the engine's, answers for any file of cases.",
         discussion: """
@@ -73,31 +73,50 @@ struct Evaluate: AsyncParsableCommand {
         }
     }
 
-    func run() async throws {
-        Interruption.watch()
+    func run() throws {
         let file = try GoldenFile(reading: input)
-        guard !file.caseNames.isEmpty else { throw CommandError("\(input): no cases in it") }
+        guard !file.caseNames.isEmpty else { throw CommandError("\(input) has no case") }
         let writer = try GoldenWriter(path: output, header: header(of: file))
-        let catalog = backend == .engine ? EngineCatalog(engine.context()) : nil
+        engine.applyToReference()
+        let catalog = backend == .engine ? EngineCatalog(try engine.context()) : nil
         let bar = ProgressBar("evaluate", total: UInt64(file.caseNames.count), unit: "cases", quiet: quiet)
         var elements = 0
         var known: Set<String> = []
-        for (index, name) in file.caseNames.enumerated() {
-            try Interruption.check()
-            let goldenCase = try file.readCase(name, groups: [.inputs])
-            var asked = goldenCase
-            for override in overrides {
-                if asked.recipe[override.key] != nil { known.insert(override.key) }
-                override.apply(to: &asked.recipe)
+        var names = file.caseNames.makeIterator()
+        var done = 0
+        while true {
+            var recipes: [[String: JSONValue]] = []
+            let cases = try CaseWork.batch {
+                guard let name = names.next() else { return nil }
+                try Interruption.check()
+                var goldenCase = try file.readCase(name, groups: [.inputs])
+                recipes.append(goldenCase.recipe)
+                for override in overrides {
+                    if goldenCase.recipe[override.key] != nil { known.insert(override.key) }
+                    override.apply(to: &goldenCase.recipe)
+                }
+                return goldenCase
             }
-            var answered: GoldenCase
-            do { answered = try catalog?.evaluate(asked) ?? OperationCatalog.evaluate(asked) } catch {
-                throw CommandError("\(input): \(error)")
+            if cases.isEmpty { break }
+            let answers = catalog.map { catalog in
+                cases.map { one in
+                    Result {
+                        try Interruption.check()
+                        return try catalog.evaluate(one)
+                    }
+                }
             }
-            answered.recipe = goldenCase.recipe
-            elements += answered.outputs.tensors.reduce(0) { $0 + $1.tensor.count }
-            try writer.write(answered)
-            bar.update(UInt64(index + 1))
+            for (answer, recipe) in zip(answers ?? CaseWork.answers(to: cases, done: done, bar), recipes) {
+                var answered: GoldenCase
+                do { answered = try answer.get() } catch let interrupted as Interrupted { throw interrupted } catch {
+                    throw CommandError("\(input): \(error)")
+                }
+                answered.recipe = recipe
+                elements += answered.outputs.tensors.reduce(0) { $0 + $1.tensor.count }
+                try writer.write(answered)
+                done += 1
+                bar.update(UInt64(done))
+            }
         }
         try writer.finish()
         bar.finish()
@@ -105,7 +124,9 @@ struct Evaluate: AsyncParsableCommand {
             Terminal.writeError("touchstone: warning: no recipe in \(input) has the key '\(override.key)' of --with\n")
         }
         if !quiet {
-            print("\(output): \(file.caseNames.count) cases, \(elements) output elements, \(backend.rawValue)")
+            print(
+                "\(output): \(counted(file.caseNames.count, "case")), \(counted(elements, "output element")), \(backend.rawValue)"
+            )
         }
     }
 

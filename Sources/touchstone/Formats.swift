@@ -21,6 +21,7 @@ func write(_ text: String, to output: String?, quiet: Bool) throws {
     if let output {
         try Files.replace(output, with: Array(text.utf8))
     } else if !quiet {
-        print(text, terminator: "")
+        // Printable already, but for colours of its own.
+        Swift.print(text, terminator: "")
     }
 }

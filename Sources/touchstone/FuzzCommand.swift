@@ -19,7 +19,9 @@ struct Fuzz: AsyncParsableCommand {
             see nothing, thresholds of codes), lets the reference and the target answer them, and compares. The engine must have every bit; others are \
             judged by each operation's standard policy, as by `validate`.
 
-            The first failing case of each operation is made as small as it goes and still fails: sizes, recipe, elements. It is written to \
+            Failing cases fall into classes: the operation, what the case aims at, the output, and the kind of difference (NaN for a number, zero, \
+            another value, ...). The first of each class is made as small as it goes and still fails in that way: sizes, recipe, elements. The \
+            report says how many cases fell into each class. The smallest forms are written to \
             --output as a golden file, which `dump`, `check --goldens` and `validate --goldens` read, and shown in bits and decimal.
 
             A case depends on --seed and its number alone: not on threads, time, or the operations that are selected. --only N makes case N again.
@@ -29,10 +31,12 @@ struct Fuzz: AsyncParsableCommand {
               touchstone fuzz --library ./libmine.so --suite squinch --seconds 600
               touchstone fuzz --seconds 3600 --resume night.json
 
-            The engine runs in this process, so that a trap in it would end this command too; \
-            --exec 'touchstone evaluate {in} {out} --backend engine --quiet' holds it at arm's length.
+            The engine runs in this process, so that a trap in it would end this command too. As a command it is held at arm's length:
 
-            Exit status: 0 none failed, 1 a failure was found and written, 2 could not run, 64 usage. Ctrl-C ends the run with its summary.
+              touchstone fuzz --exec 'touchstone evaluate {in} {out} --backend engine'
+
+            Exit status: 0 none failed, 1 a failure was found and written, 2 could not run, 64 usage. Ctrl-C ends the run with its summary and exit \
+            status 130, SIGTERM with 143.
             """)
 
     enum Target: String, ExpressibleByArgument, CaseIterable { case engine, exec, library }
@@ -42,25 +46,36 @@ struct Fuzz: AsyncParsableCommand {
 
     @Option(
         name: .long,
-        help: ArgumentHelp("An operation to try; may be given several times. All by default.", valueName: "operation"))
-    var operation: [String] = []
+        help: ArgumentHelp(
+            "An operation to try, or several: * stands for any text, ? for a character; may be given several times. All by default.",
+            valueName: "operation"))
+    var operation: [NamePattern] = []
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Operations not to try, with * and ? as in --operation; may be given several times.", valueName: "operation"
+        ))
+    var exclude: [NamePattern] = []
 
     @Option(
         name: .long,
         help: ArgumentHelp(
             "How many cases to ask, those before --resume included; 2000 where neither this nor --seconds is given.",
-            valueName: "n"))
+            valueName: "n"), transform: Number.whole(1...1 << 50))
     var cases: Int?
 
-    @Option(name: .long, help: ArgumentHelp("How long to run.", valueName: "s"))
+    @Option(name: .long, help: ArgumentHelp("How long to run.", valueName: "s"), transform: Number.positive(1e9))
     var seconds: Double?
 
     @Option(
         name: .long,
-        help: ArgumentHelp("Selects the cases: decimal, or hexadecimal after 0x.", valueName: "seed"))
+        help: ArgumentHelp("Selects the cases: decimal, or hexadecimal after 0x.", valueName: "seed"),
+        transform: Number.seed)
     var seed: Seed?
 
-    @Option(name: .long, help: ArgumentHelp("Judge this one case.", valueName: "n"))
+    @Option(
+        name: .long, help: ArgumentHelp("Judge this one case.", valueName: "n"), transform: Number.whole(0...1 << 50))
     var only: Int?
 
     @Option(name: .long, help: "engine, exec or library: what to try.")
@@ -76,13 +91,16 @@ struct Fuzz: AsyncParsableCommand {
         name: .long, help: ArgumentHelp("The shared library to try; it implements touchstone.h.", valueName: "lib.so"))
     var library: String?
 
-    @Option(name: .long, help: ArgumentHelp("Seconds that one case may take a command or library.", valueName: "s"))
+    @Option(
+        name: .long, help: ArgumentHelp("Seconds that one case may take a command or library.", valueName: "s"),
+        transform: Number.positive(1e6))
     var timeout: Double = 60
 
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "Megabytes of memory that the library may take; 0: as much as there is.", valueName: "megabytes"))
+            "Megabytes of memory that the library may take; 0: as much as there is.", valueName: "megabytes"),
+        transform: Number.whole(0...1 << 30))
     var memory = 4096
 
     @OptionGroup var engine: EngineOptions
@@ -97,7 +115,7 @@ struct Fuzz: AsyncParsableCommand {
         name: .long,
         help: ArgumentHelp(
             "How often a failing case may be tried in smaller forms; 300 by default for a command, else 2000.",
-            valueName: "n"))
+            valueName: "n"), transform: Number.whole(0...1 << 30))
     var shrinkLimit: Int?
 
     @Option(
@@ -126,54 +144,52 @@ struct Fuzz: AsyncParsableCommand {
     private var target: Target { against ?? (exec != nil ? .exec : library != nil ? .library : .engine) }
 
     func validate() throws {
-        if let cases, cases < 1 { throw ValidationError("--cases takes 1 or more.") }
-        if let seconds, !(seconds > 0 && seconds.isFinite) {
-            throw ValidationError("--seconds takes a number above 0.")
-        }
         if cases != nil && seconds != nil { throw ValidationError("Give --cases or --seconds, not both.") }
-        if let only {
-            guard only >= 0 else { throw ValidationError("--only takes the number of a case, from 0.") }
+        if only != nil {
             if cases != nil || seconds != nil || resume != nil {
                 throw ValidationError("--only judges one case: without --cases, --seconds and --resume.")
             }
         }
-        if !(timeout > 0 && timeout <= 1e6) { throw ValidationError("--timeout takes seconds above 0.") }
-        if !(0...(1 << 30)).contains(memory) { throw ValidationError("--memory takes megabytes, or 0.") }
         if let exec, !exec.contains("{out}") {
             throw ValidationError("The command of --exec must say where {out} goes.")
         }
-        if let shrinkLimit, shrinkLimit < 0 { throw ValidationError("--shrink-limit cannot be negative.") }
         if (target == .exec) != (exec != nil) {
             throw ValidationError("--against exec and --exec 'CMD {in} {out}' go together.")
         }
         if (target == .library) != (library != nil) {
             throw ValidationError("--against library and --library LIB go together.")
         }
-        for name in operation {
-            do { _ = try OperationCatalog.operation(named: name) } catch {
-                // The error may end in a question.
-                let text = "\(error)"
-                throw ValidationError("--operation: \(text)\(text.hasSuffix("?") ? "" : ".")")
+        for (option, patterns) in [("--operation", operation), ("--exclude", exclude)] {
+            for pattern in patterns where !FuzzCases.operations.contains(where: pattern.matches) {
+                do { _ = try OperationCatalog.operation(named: pattern.text) } catch {
+                    // The error may end in a question.
+                    let text = "\(error)"
+                    throw ValidationError("\(option): \(text)\(text.hasSuffix("?") ? "" : ".")")
+                }
+                throw ValidationError("\(option): no case is made of '\(pattern)'.")
             }
         }
+        if operations.isEmpty { throw ValidationError("--suite, --operation and --exclude leave no operation to try.") }
     }
 
-    /// The operations of --suite and --operation; all where neither is given.
+    /// The operations of --suite and --operation, all where neither is given, less those of --exclude.
     private var operations: [String] {
         FuzzCases.operations.filter { name in
+            if exclude.contains(where: { $0.matches(name) }) { return false }
             if suite.isEmpty && operation.isEmpty { return true }
             let itsSuite = (try? OperationCatalog.operation(named: name))?.suite
-            return operation.contains(name) || suite.contains { $0 == itsSuite }
+            return operation.contains { $0.matches(name) } || suite.contains { $0 == itsSuite }
         }
     }
 
     func run() async throws {
-        Interruption.watch()
         let implementation = try await makeImplementation()
         let fuzzer = Fuzzer(
             implementation,
             options: JudgingOptions(policy: policy ?? (target == .engine ? .exact : nil), nanRule: nan),
             shrinkLimit: shrinkLimit ?? (target == .exec ? 300 : 2000))
+        let lock = try resume.map(Exclusive.file)
+        defer { lock?.release() }
         var run = try await begin(fuzzer)
         if let only {
             guard run.operations.contains(FuzzCases.operation(ofCase: only)) else {
@@ -191,7 +207,8 @@ struct Fuzz: AsyncParsableCommand {
             if Interruption.isRequested { throw Interrupted() }
             throw JudgingError.nothingToJudge("'\(implementation.name)' has none of the operations that were selected")
         }
-        if !run.conforms { throw ExitCode(1) }
+        if Interruption.isRequested { throw ExitCode(Interruption.exitStatus) }
+        try end(run.judgement)
     }
 
     private func go(_ fuzzer: Fuzzer, _ run: inout FuzzRun) async throws {
@@ -214,7 +231,7 @@ struct Fuzz: AsyncParsableCommand {
             let failed = run.coverage.failures == 0 ? "none failed" : "\(run.coverage.failures) failed"
             bar.update(
                 limit == nil ? UInt64(now - start) : UInt64(judged),
-                note: limit == nil ? "\(judged) cases, \(failed)" : failed)
+                note: limit == nil ? "\(counted(judged, "case")), \(failed)" : failed)
             if now - lastSaved >= 10 {
                 lastSaved = now
                 // The cases first: a state never names one that is not in the file.
@@ -240,13 +257,13 @@ struct Fuzz: AsyncParsableCommand {
                 throw CommandError("is not UTF-8")
             }
             (run, known) = try FuzzRun.resuming(try JSONValue(text: text))
-        } catch { throw CommandError("\(resume): \(error)") }
+        } catch let error as FileError { throw error } catch { throw CommandError("\(resume): \(error)") }
         if let seed, seed.value != run.seed {
             throw CommandError(
                 "\(resume) is of seed 0x\(String(run.seed, radix: 16)), not 0x\(String(seed.value, radix: 16))")
         }
-        if !(suite.isEmpty && operation.isEmpty) && operations != run.operations {
-            throw CommandError("\(resume) is of other operations than --suite and --operation select")
+        if !(suite.isEmpty && operation.isEmpty && exclude.isEmpty) && operations != run.operations {
+            throw CommandError("\(resume) is of other operations than --suite, --operation and --exclude select")
         }
         if known.isEmpty { return run }
         let file = try GoldenFile(reading: output)
@@ -256,7 +273,7 @@ struct Fuzz: AsyncParsableCommand {
                 run.failures.append(
                     FuzzFailure(
                         number: failure.number, caseClass: failure.caseClass, minimal: minimal, fault: fault,
-                        attempts: failure.attempts))
+                        difference: failure.difference, attempts: failure.attempts, cases: failure.cases))
             }
         }
         return run
@@ -277,7 +294,7 @@ struct Fuzz: AsyncParsableCommand {
     private func makeImplementation() async throws -> any Implementation {
         switch target {
         case .engine:
-            let context = engine.context()
+            let context = try engine.context()
             return EngineImplementation(catalog: EngineCatalog(context), name: EngineOptions.name(context))
         case .exec:
             return ShellCommand(

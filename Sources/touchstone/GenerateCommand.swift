@@ -1,17 +1,15 @@
 import ArgumentParser
-import Dispatch
 import Foundation
 import GoldenIO
 import Goldens
 import ModelSpec
 import Platform
-import Synchronization
 
 extension Suite: ExpressibleByArgument {}
 extension Tier: ExpressibleByArgument {}
 
 /// A 64-bit seed: decimal, or hexadecimal after 0x.
-struct Seed: ExpressibleByArgument {
+struct Seed: CustomStringConvertible {
     let value: UInt64
     init(_ value: UInt64) { self.value = value }
     init?(argument: String) {
@@ -19,10 +17,10 @@ struct Seed: ExpressibleByArgument {
         guard let parsed else { return nil }
         value = parsed
     }
-    var defaultValueDescription: String { "0x" + String(value, radix: 16) }
+    var description: String { "0x" + String(value, radix: 16) }
 }
 
-struct Generate: AsyncParsableCommand {
+struct Generate: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Write golden HDF5 files and their manifest.",
         discussion: """
@@ -46,16 +44,19 @@ struct Generate: AsyncParsableCommand {
             "The folder to write to. GoldenData, or GoldenData-<tier> for the larger tiers.", valueName: "dir"))
     var output: String?
 
-    @Option(name: .long, help: "Seeds the sampled cases.")
+    @Option(name: .long, help: "Seeds the sampled cases.", transform: Number.seed)
     var seed: Seed = Seed(GoldenSuites.defaultSeed)
 
     @Flag(name: .long, help: "Write recipes and inputs without the answers.")
     var inputsOnly = false
 
+    @OptionGroup var threads: ThreadOptions
+
     @Flag(name: .long, help: "Print nothing but errors.")
     var quiet = false
 
-    func run() async throws {
+    func run() throws {
+        threads.apply()
         let directory = output ?? (tier == .quick ? "GoldenData" : "GoldenData-\(tier.rawValue)")
         let start = monotonicSeconds()
         let manifest = try GoldenSet.generate(
@@ -66,7 +67,7 @@ struct Generate: AsyncParsableCommand {
         let bytes = manifest.files.reduce(0) { $0 + $1.bytes }
         let cases = manifest.files.reduce(0) { $0 + $1.cases }
         print(
-            "\(directory): \(manifest.files.count) files, \(cases) cases, \(compact(Double(bytes), "B")), specification \(Specification.version), \(duration(monotonicSeconds() - start))"
+            "\(directory): \(counted(manifest.files.count, "file")), \(counted(cases, "case")), \(compact(Double(bytes), "B")), specification \(Specification.version), \(duration(monotonicSeconds() - start))"
         )
     }
 }
@@ -82,7 +83,9 @@ enum GoldenSet {
     static func generate(
         suites: [Suite], tier: Tier, seed: UInt64, directory: String, inputsOnly: Bool, quiet: Bool
     ) throws -> Manifest {
-        Interruption.watch()
+        try Files.createFolder(directory)
+        let lock = try Exclusive.folder(directory)
+        defer { lock.release() }
         let plans = suites.flatMap { GoldenSuites.files(of: $0, tier: tier, seed: seed) }
         let total = plans.reduce(0) { $0 + $1.cases.count }
         let bar = ProgressBar("generate", total: UInt64(total), unit: "cases", quiet: quiet)
@@ -100,12 +103,13 @@ enum GoldenSet {
                 if Interruption.isRequested, !written.isEmpty {
                     bar.finish()
                     Terminal.writeError(
-                        "touchstone: \(written.count) of \(plans.count) files are written and stay; MANIFEST.json is as it was\n"
+                        "touchstone: \(written.count) of \(counted(plans.count, "file")) are written and stay; MANIFEST.json is as it was\n"
                     )
                 }
                 try Interruption.check()
                 let cases = Array(plan.cases[batch..<min(batch + 32, plan.cases.count)])
-                for goldenCase in inputsOnly ? cases : try evaluate(cases) { try writer.write(goldenCase) }
+                let answers = inputsOnly ? cases.map { .success($0) } : CaseWork.answers(to: cases, done: done, bar)
+                for answer in answers { try writer.write(try answer.get()) }
                 done += cases.count
                 bar.update(UInt64(done))
             }
@@ -123,17 +127,6 @@ enum GoldenSet {
             try merge(manifest, suites: suites, tier: tier, seed: seed, directory: directory)
         }
         return manifest
-    }
-
-    /// Evaluates cases on all cores; the answers come in the order of the cases.
-    static func evaluate(_ cases: [GoldenCase]) throws -> [GoldenCase] {
-        let results = Mutex<[Int: Result<GoldenCase, OperationError>]>([:])
-        DispatchQueue.concurrentPerform(iterations: cases.count) { index in
-            let result = Result { () throws(OperationError) in try OperationCatalog.evaluate(cases[index]) }
-            results.withLock { $0[index] = result }
-        }
-        let all = results.withLock { $0 }
-        return try cases.indices.map { try all[$0]!.get() }
     }
 
     private static func merge(_ manifest: Manifest, suites: [Suite], tier: Tier, seed: UInt64, directory: String) throws

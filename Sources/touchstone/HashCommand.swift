@@ -1,7 +1,7 @@
 import ArgumentParser
 import GoldenIO
 
-struct Hash: AsyncParsableCommand {
+struct Hash: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Print the SHA-256 of golden files, or the fingerprints of their cases.",
         discussion: """
@@ -23,20 +23,32 @@ struct Hash: AsyncParsableCommand {
         if files.isEmpty { throw ValidationError("Name at least one file.") }
     }
 
-    func run() async throws {
+    func run() throws {
+        // A chain over nothing is the same for all: no result to compare.
+        var without: [String] = []
         for path in files {
             guard cases || inputs else {
                 print("\(try sha256(ofFile: path))  \(path)")
                 continue
             }
             let file = try GoldenFile(reading: path)
+            if file.caseNames.isEmpty { without.append("\(path) has no case") }
             for name in file.caseNames {
                 let goldenCase = try file.readCase(name, groups: [inputs ? .inputs : .outputs])
                 var fingerprint = Fingerprint()
                 let group = inputs ? goldenCase.inputs : goldenCase.outputs
+                if group.isEmpty {
+                    without.append(
+                        "\(path): case '\(name)' has no \(inputs ? "inputs" : "outputs; --inputs takes its inputs")")
+                    continue
+                }
                 for tensor in group.tensors { fingerprint.append(tensor.name, tensor.tensor) }
                 print("\(fingerprint.hexadecimal)  \(path)  \(name)")
             }
+        }
+        if let first = without.first {
+            throw CommandError(
+                "no fingerprint of nothing: \(first)\(without.count > 1 ? ", and \(without.count - 1) more such" : "")")
         }
     }
 }

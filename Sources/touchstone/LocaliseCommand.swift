@@ -9,7 +9,7 @@ import JSON
 import Platform
 import Reference
 
-struct Localise: AsyncParsableCommand {
+struct Localise: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Find the operation at which two training runs part, or which one is wrong.",
         discussion: """
@@ -21,14 +21,18 @@ struct Localise: AsyncParsableCommand {
             themselves are found, not only the first. What lies between the samples is not looked at: a tensor with few wrong elements may pass, and what is made \
             of it does too. Two traces are compared whole.
 
-            Two logs of `train --log` are compared line by line: the first step whose fingerprint differs is the one to trace.
+            Two logs of `train --log` are compared line by line: the first step whose fingerprint differs is the one to trace. Of two runs, the \
+            second with b in place of a:
 
-              touchstone train --steps 12 --log a.jsonl                     # and another run with --log b.jsonl
-              touchstone localise a.jsonl b.jsonl                           # says: step 7
-              touchstone train --steps 7 --trace a.h5 --trace-step 7        # and b.h5 by the other
+              touchstone train --steps 12 --log a.jsonl
+              touchstone localise a.jsonl b.jsonl
+
+            Where that says step 7:
+
+              touchstone train --steps 7 --trace a.h5 --trace-step 7
               touchstone localise a.h5 b.h5
 
-            Exit status 0 if nothing differs, 1 if something does.
+            Exit status: 0 if nothing differs, 1 if something does, 2 if nothing does in what was compared, but that was not all of the step.
             """)
 
     @Argument(help: ArgumentHelp("A trace, or a log.", valueName: "a"))
@@ -37,20 +41,21 @@ struct Localise: AsyncParsableCommand {
     @Argument(help: ArgumentHelp("Another of the same step, or of another run.", valueName: "b"))
     var second: String?
 
-    @Option(name: .customLong("case"), help: "The case of the files; the first of training.step by default.")
-    var caseName: String?
+    @Option(
+        name: .customLong("case"),
+        help: "The case of the files, with * and ? for any text and a character; the first of training.step by default."
+    )
+    var caseName: NamePattern?
 
-    @Option(name: .long, help: ArgumentHelp("Elements of a tensor that the reference recomputes.", valueName: "n"))
+    @Option(
+        name: .long, help: ArgumentHelp("Elements of a tensor that the reference recomputes.", valueName: "n"),
+        transform: Number.whole(1...1 << 30))
     var samples = 64
 
     @Option(name: .long, help: "text or json.")
     var format: PlainFormat = .text
 
-    func validate() throws {
-        if samples < 1 { throw ValidationError("--samples takes 1 or more.") }
-    }
-
-    func run() async throws {
+    func run() throws {
         let logs = [first, second].compactMap(\.self).map { $0.hasSuffix(".jsonl") }
         if logs.contains(true) {
             guard let second, !logs.contains(false) else {
@@ -68,11 +73,8 @@ struct Localise: AsyncParsableCommand {
                 throw JudgingError.nothingToJudge("\(first) and \(second) have no tensor of the step in common")
             }
             try show(comparison, second)
-            let isOne =
-                comparison.divergence == nil && comparison.inputs.isEmpty && comparison.otherFingerprints.isEmpty
-            if !isOne { throw ExitCode(1) }
+            try end(comparison.judgement)
         } else {
-            Interruption.watch()
             let bar = ProgressBar("localise", total: UInt64(order.count), unit: "tensors", quiet: format == .json)
             let findings = try localiser.faults(a) { done in
                 bar.update(UInt64(done))
@@ -80,18 +82,19 @@ struct Localise: AsyncParsableCommand {
             }
             bar.finish()
             guard findings.recomputed > 0 else {
-                throw JudgingError.nothingToJudge("\(first) has none of the step's \(order.count) tensors")
+                throw JudgingError.nothingToJudge(
+                    "\(first) has none of the step's \(counted(order.count, "tensor")) that could be recomputed")
             }
             try show(findings)
-            if !findings.faults.isEmpty || findings.hasOtherFingerprint { throw ExitCode(1) }
+            try end(findings.judgement)
         }
     }
 
     private func trace(_ path: String) throws -> StepTrace {
         let file = try GoldenFile(reading: path)
-        for name in file.caseNames where caseName == nil || caseName == name {
+        for name in file.caseNames where caseName?.matches(name) ?? true {
             let one = try file.readCase(name)
-            if one.op == "training.step" || caseName != nil { return try StepTrace(one, name: path) }
+            if one.op == "training.step" || caseName?.text == name { return try StepTrace(one, name: path) }
         }
         throw JudgingError.nothingToJudge("\(path) has no case \(caseName.map { "'\($0)'" } ?? "of training.step")")
     }
@@ -111,36 +114,55 @@ struct Localise: AsyncParsableCommand {
 
     private func compareLogs(_ second: String) throws {
         let (a, b) = (try fingerprints(first), try fingerprints(second))
-        for step in a.keys.sorted() {
-            guard let x = a[step], let y = b[step] else { continue }
-            if x == y { continue }
+        let common = Set(a.keys).intersection(b.keys).sorted()
+        guard !common.isEmpty else {
+            throw JudgingError.nothingToJudge("\(first) and \(second) have no step in common")
+        }
+        let parting = common.first { a[$0] != b[$0] }
+        let alone = [(first, a, b), (second, b, a)].map { path, own, other in
+            (path, own.keys.filter { other[$0] == nil }.sorted())
+        }
+        let judgement: Judgement =
+            parting != nil ? .doesNotConform : alone.allSatisfy { $0.1.isEmpty } ? .conforms : .notJudged
+        if format == .json {
+            var object: [String: JSONValue] = [
+                "format": 1, "compared": .integer(Int64(common.count)),
+                "only_in_first": .array(alone[0].1.map { .integer(Int64($0)) }),
+                "only_in_second": .array(alone[1].1.map { .integer(Int64($0)) }),
+            ]
+            if let parting { object["step"] = .integer(Int64(parting)) }
+            print(try JSONValue.object(object).text(indented: true))
+            return try end(judgement)
+        }
+        if let step = parting, let x = a[step], let y = b[step] {
             print("the runs part in step \(step): fingerprints \(x.prefix(16))... and \(y.prefix(16))...")
             print("trace it in both:  touchstone train ... --steps \(step) --trace a.h5 --trace-step \(step)")
-            throw ExitCode(1)
+        } else {
+            print("\(counted(common.count, "step")) \(common.count == 1 ? "has" : "have") one fingerprint in both")
         }
-        let common = Set(a.keys).intersection(b.keys).count
-        guard common > 0 else { throw JudgingError.nothingToJudge("\(first) and \(second) have no step in common") }
-        print("\(common) step\(common == 1 ? " has" : "s have") one fingerprint in both")
-        for (path, own, other) in [(first, a, b), (second, b, a)] {
-            let alone = own.keys.filter { other[$0] == nil }.sorted()
-            guard let from = alone.first, let to = alone.last else { continue }
+        for (path, steps) in alone {
+            guard let from = steps.first, let to = steps.last else { continue }
             print(
-                "only in \(path): \(alone.count == 1 ? "step \(from)" : "\(alone.count) steps from \(from) to \(to)")")
+                "not compared, only in \(path): \(steps.count == 1 ? "step \(from)" : "\(steps.count) steps from \(from) to \(to)")"
+            )
         }
+        try end(judgement)
     }
 
     private func fingerprints(_ path: String) throws -> [Int: String] {
         var all: [Int: String] = [:]
         let text: String
-        do { text = try String(contentsOfFile: path, encoding: .utf8) } catch {
-            throw CommandError("\(path): cannot be read: \(error.localizedDescription)")
+        do { text = String(decoding: try Files.bytes(of: path), as: UTF8.self) } catch {
+            throw CommandError("\(error)")
         }
         for (number, line) in text.split(separator: "\n").enumerated() {
             guard case .object(let entry)? = try? JSONValue(text: String(line)),
                 case .integer(let step)? = entry["step"],
                 case .string(let fingerprint)? = entry["fingerprint"]
             else { throw CommandError("\(path), line \(number + 1): expected an object with 'step' and 'fingerprint'") }
-            all[Int(step)] = fingerprint
+            guard all.updateValue(fingerprint, forKey: Int(step)) ?? fingerprint == fingerprint else {
+                throw CommandError("\(path), line \(number + 1): step \(step) has another fingerprint than further up")
+            }
         }
         return all
     }
@@ -153,6 +175,8 @@ struct Localise: AsyncParsableCommand {
                 "format": 1, "inputs": .array(comparison.inputs.map(JSONValue.string)),
                 "compared": .integer(Int64(comparison.compared)), "tensors": .integer(Int64(comparison.tensors)),
                 "other_fingerprints": .array(comparison.otherFingerprints.map(JSONValue.string)),
+                "uncompared": .array(comparison.uncompared.map(JSONValue.string)),
+                "unknown": .array(comparison.unknown.map(JSONValue.string)),
             ]
             if let d = comparison.divergence {
                 object["divergence"] = .object([
@@ -178,17 +202,20 @@ struct Localise: AsyncParsableCommand {
                 "\(name) states a fingerprint that its own tensors do not have: it was altered, or its chain is another"
             )
         }
+        Self.tell("not in both traces, so not compared", comparison.uncompared)
+        Self.tell("no tensors of such a step, so not compared", comparison.unknown)
         guard let d = comparison.divergence else {
-            print(
-                comparison.inputs.isEmpty
-                    ? "NO DIFFERENCE in \(comparison.compared) of the step's \(comparison.tensors) tensors"
-                    : "none of the \(comparison.compared) tensors compared, of the step's \(comparison.tensors), shows it"
-            )
+            let compared = "\(comparison.compared) of the step's \(counted(comparison.tensors, "tensor"))"
+            switch comparison.judgement {
+            case .conforms: print("NO DIFFERENCE in \(compared)")
+            case .notJudged: print("\(comparison.judgement.word): no difference in \(compared), which are not all")
+            case .doesNotConform: print("\(comparison.judgement.word): the difference shows in none of \(compared)")
+            }
             return
         }
         print("the runs part at \(d.tensor), tensor \(d.place) of \(d.of): all before it that both have agree")
         print(
-            "  \(d.differing) of \(d.elements) elements differ, first at [\(d.index.map(String.init).joined(separator: ", "))]"
+            "  \(d.differing) of \(counted(d.elements, "element")) \(d.elements == 1 ? "differs" : "differ"), first at [\(d.index.map(String.init).joined(separator: ", "))]"
         )
         print("    \(first): \(text(d.first))")
         print("    \(second): \(text(d.second))")
@@ -205,7 +232,7 @@ struct Localise: AsyncParsableCommand {
                 "  the reference recomputed \(d.recomputed) of them from the agreed inputs: \(first) \(share(d.firstRight)), \(second) \(share(d.secondRight))"
             )
         }
-        print("  \(d.later) later tensors differ too")
+        print("  \(counted(d.later, "later tensor")) \(d.later == 1 ? "differs" : "differ") too")
     }
 
     private func show(_ findings: Localiser.Findings) throws {
@@ -222,6 +249,8 @@ struct Localise: AsyncParsableCommand {
                 try JSONValue.object([
                     "format": 1, "faults": .array(list), "recomputed": .integer(Int64(recomputed)),
                     "missing": .array(missing.map(JSONValue.string)),
+                    "unchecked": .array(findings.unchecked.map(JSONValue.string)),
+                    "unknown": .array(findings.unknown.map(JSONValue.string)),
                     "other_fingerprint": .bool(findings.hasOtherFingerprint),
                 ]).text(indented: true))
         }
@@ -231,19 +260,31 @@ struct Localise: AsyncParsableCommand {
             )
             print("  \(fault.example)")
         }
-        if !missing.isEmpty { print("not in the trace: \(missing.count) tensors, \(missing[0]) first") }
+        Self.tell("not in the trace", missing)
+        Self.tell("not recomputed, since what they are made of is not in the trace", findings.unchecked)
+        Self.tell("no tensors of such a step, so not looked at", findings.unknown)
         if findings.hasOtherFingerprint {
             print(
                 "the fingerprint that the trace states is not that of its tensors: it was altered, or its chain is another"
             )
         }
-        print(
-            faults.isEmpty
-                ? findings.hasOtherFingerprint
-                    ? "no operation is wrong by itself: \(recomputed) elements follow from the trace's own tensors before them"
-                    : "NOTHING WRONG: \(recomputed) elements follow from the trace's own tensors before them"
-                : "\(faults.count) operation\(faults.count == 1 ? " is" : "s are") wrong by \(faults.count == 1 ? "itself" : "themselves"); \(recomputed) elements were recomputed"
-        )
+        let follow =
+            "\(counted(recomputed, "element")) \(recomputed == 1 ? "follows" : "follow") from the trace's own tensors before them"
+        switch findings.judgement {
+        case .conforms: print("NOTHING WRONG: \(follow)")
+        case .notJudged: print("\(findings.judgement.word): \(follow), but that is not all of the step")
+        case .doesNotConform:
+            print(
+                faults.isEmpty
+                    ? "no operation is wrong by itself: \(follow)"
+                    : "\(counted(faults.count, "operation")) \(faults.count == 1 ? "is wrong by itself" : "are wrong by themselves"); \(counted(recomputed, "element")) \(recomputed == 1 ? "was" : "were") recomputed"
+            )
+        }
+    }
+
+    /// Names what was left out: how many, and the first.
+    private static func tell(_ what: String, _ names: [String]) {
+        if !names.isEmpty { print("\(what): \(counted(names.count, "tensor")): \(listed(names))") }
     }
 
     private func text(_ element: ElementText) -> String {

@@ -6,7 +6,7 @@ import Goldens
 import JSON
 import Platform
 
-struct Mutate: AsyncParsableCommand {
+struct Mutate: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Plant defects and see that they are caught and named: the checker checks itself.",
         discussion: """
@@ -16,7 +16,7 @@ struct Mutate: AsyncParsableCommand {
 
             Damage is no deviation and has no name: it must be caught, and the rate of named defects is taken over deviations and pairs alone.
 
-            Exit status 1 if a defect survives, or if fewer than nine of ten that have a name are named.
+            Exit status: 1 if a defect survives, or if fewer than nine of ten that have a name are named; 2 if there was no defect to catch.
             """)
 
     @Option(name: .long, help: ArgumentHelp("The folder of goldens, or one golden file.", valueName: "path"))
@@ -28,7 +28,7 @@ struct Mutate: AsyncParsableCommand {
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "Only defects whose name, with its operation, contains this: 'dot.gemm', 'order', 'damage.', 'truncated'.",
+            "Only defects whose name, with its operation, contains this, * and ? as in --case of `validate`: 'dot.gemm', 'order', 'damage.', 'truncated'.",
             valueName: "text"))
     var only: String?
 
@@ -41,11 +41,13 @@ struct Mutate: AsyncParsableCommand {
     @Option(name: .long, help: "text or json.")
     var format: PlainFormat = .text
 
+    @OptionGroup var threads: ThreadOptions
+
     @Flag(name: .long, help: "Print nothing but errors; the exit status tells.")
     var quiet = false
 
-    func run() async throws {
-        Interruption.watch()
+    func run() throws {
+        threads.apply()
         let paths = try goldenPaths(goldens, suites: suite.map(\.rawValue))
         var cases: [GoldenCase] = []
         for path in paths {
@@ -60,11 +62,12 @@ struct Mutate: AsyncParsableCommand {
         }
         let mutator = Mutator(cases: cases)
         let all = try mutator.mutations(isQuick: quick)
-        let mutations = all.filter { mutation in only.map { mutation.description.contains($0) } ?? true }
-        let files = FileMutation.allCases.filter { file in only.map { file.rawValue.contains($0) } ?? true }
+        let pattern = only.flatMap { NamePattern("*\($0)*") }
+        let mutations = all.filter { mutation in pattern?.matches(mutation.description) ?? true }
+        let files = FileMutation.allCases.filter { file in pattern?.matches(file.rawValue) ?? true }
         if let only, mutations.isEmpty, files.isEmpty { throw Self.noSuchDefect(only, among: all) }
         let bar = ProgressBar("mutate", total: UInt64(mutations.count + files.count), unit: "defects", quiet: quiet)
-        let outcomes = try await outcomes(mutator, mutations, bar)
+        let outcomes = try outcomes(mutator, mutations, bar)
         var fileOutcomes: [(FileMutation, String?)] = []
         for mutation in files {
             try Interruption.check()
@@ -79,7 +82,7 @@ struct Mutate: AsyncParsableCommand {
             case .json: print(try summary.json.text(indented: true))
             }
         }
-        if !summary.isGood { throw ExitCode(1) }
+        try end(summary.judgement)
     }
 
     /// Says which names come near.
@@ -103,33 +106,17 @@ struct Mutate: AsyncParsableCommand {
         return ValidationError("--only \(text) names no defect of these suites.\(question)")
     }
 
-    /// In the order of the defects, on all cores.
-    private func outcomes(_ mutator: Mutator, _ mutations: [Mutation], _ bar: ProgressBar) async throws
-        -> [MutationOutcome]
-    {
-        let width = max(1, ProcessInfo.processInfo.activeProcessorCount)
-        var outcomes = [MutationOutcome?](repeating: nil, count: mutations.count)
-        var done: UInt64 = 0
-        try await withThrowingTaskGroup(of: (Int, MutationOutcome).self) { group in
-            var next = 0
-            while next < min(width, mutations.count) {
-                let index = next
-                group.addTask { (index, try mutator.outcome(of: mutations[index])) }
-                next += 1
-            }
-            while let (index, outcome) = try await group.next() {
-                try Interruption.check()
-                outcomes[index] = outcome
-                done += 1
-                bar.update(done)
-                if next < mutations.count {
-                    let index = next
-                    group.addTask { (index, try mutator.outcome(of: mutations[index])) }
-                    next += 1
+    /// In the order of the defects, on all threads.
+    private func outcomes(_ mutator: Mutator, _ mutations: [Mutation], _ bar: ProgressBar) throws -> [MutationOutcome] {
+        let progress = WorkProgress { _, fraction in bar.update(UInt64(fraction * Double(mutations.count))) }
+        return try WorkProgress.$current.withValue(progress) {
+            Workers.map(mutations.count) { index in
+                Result {
+                    try Interruption.check()
+                    return try mutator.outcome(of: mutations[index])
                 }
             }
-        }
-        return outcomes.compactMap { $0 }
+        }.map { try $0.get() }
     }
 
     struct Summary {
@@ -147,7 +134,11 @@ struct Mutate: AsyncParsableCommand {
         var accidentsCaught: Int {
             illegal.count { !$0.mutation.kind.hasName && $0.fate == .caught } + files.count { $0.complaint != nil }
         }
-        var isGood: Bool { caught == defects && named * 10 >= nameable * 9 }
+        /// Legal reorderings are no defects: where there was nothing else, nothing was tried.
+        var judgement: Judgement {
+            if defects == 0 { return .notJudged }
+            return caught == defects && named * 10 >= nameable * 9 ? .conforms : .doesNotConform
+        }
 
         func text(isVerbose: Bool) -> String {
             var lines: [String] = []
@@ -209,13 +200,19 @@ struct Mutate: AsyncParsableCommand {
                 }
             }
             let legal = outcomes.count - illegal.count
+            let word =
+                switch judgement {
+                case .conforms: "GOOD"
+                case .doesNotConform: "NOT GOOD"
+                case .notJudged: "NO DEFECT PLANTED"
+                }
             let kinds =
                 nameable == 0
                 ? "none of them has a name"
                 : "\(named) of the \(nameable) that have a name named (\(percent(named, nameable))), which is \(percent(named, defects)) of all"
             lines += [
                 "",
-                "\(isGood ? "GOOD" : "NOT GOOD"): \(caught) of \(counted(defects, "defect")) caught (\(percent(caught, defects))); \(kinds)",
+                "\(word): \(caught) of \(counted(defects, "defect")) caught (\(percent(caught, defects))); \(kinds)",
                 "accidental damage, which has no name: \(accidentsCaught) of \(accidents) caught; \(counted(legal, "plant")) turned out to be legal reorderings",
             ]
             return lines.joined(separator: "\n") + "\n"
@@ -230,7 +227,8 @@ struct Mutate: AsyncParsableCommand {
                 "format": 1, "defects": .integer(Int64(defects)), "caught": .integer(Int64(caught)),
                 "nameable": .integer(Int64(nameable)), "named": .integer(Int64(named)),
                 "damage": .integer(Int64(accidents)), "damage_caught": .integer(Int64(accidentsCaught)),
-                "good": .bool(isGood), "legal_reorderings": .integer(Int64(outcomes.count - illegal.count)),
+                "good": .bool(judgement == .conforms),
+                "legal_reorderings": .integer(Int64(outcomes.count - illegal.count)),
                 "outcomes": .array(
                     outcomes.map { outcome in
                         .object([

@@ -50,6 +50,7 @@ enum NetworkTable {
 
     /// Seconds with three digits: 12.3 ms.
     static func time(_ seconds: Double) -> String {
+        if seconds >= 999.5 { return "\(Int(seconds.rounded())) s" }
         if seconds >= 0.9995 { return compact(seconds, "s") }
         if seconds >= 0.9995e-3 { return compact(seconds * 1e3, "ms") }
         return compact(seconds * 1e6, "µs")

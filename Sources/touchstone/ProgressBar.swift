@@ -1,15 +1,17 @@
 import Platform
+import Synchronization
 
 /// Progress of long work on standard error: a bar with rate and time left on a terminal, a plain line every ten seconds
-/// elsewhere, nothing when quiet. Call ``update(_:)`` from one thread.
-final class ProgressBar {
+/// elsewhere, nothing when quiet.
+final class ProgressBar: Sendable {
     private let label: String
     private let total: UInt64
     private let unit: String
     private let isQuiet: Bool
     private let start = monotonicSeconds()
-    private var lastDrawn = -1.0
-    private var isDrawn = false
+    private let isTerminal = Terminal.standardErrorIsTerminal
+    /// When something was drawn last; negative before that.
+    private let lastDrawn = Mutex(-1.0)
 
     init(_ label: String, total: UInt64, unit: String, quiet: Bool) {
         self.label = label
@@ -22,16 +24,22 @@ final class ProgressBar {
     func update(_ done: UInt64, note: String = "") {
         guard !isQuiet else { return }
         let elapsed = monotonicSeconds() - start
-        let isTerminal = Terminal.standardErrorIsTerminal
-        guard elapsed - lastDrawn >= (isTerminal ? 0.1 : 10) else { return }
-        guard isTerminal || lastDrawn >= 0 || elapsed >= 10 else { return }
-        lastDrawn = elapsed
-        isDrawn = true
+        lastDrawn.withLock { lastDrawn in
+            guard elapsed - lastDrawn >= (isTerminal ? 0.1 : 10) else { return }
+            guard isTerminal || lastDrawn >= 0 || elapsed >= 10 else { return }
+            lastDrawn = elapsed
+            draw(done, elapsed, note)
+        }
+    }
+
+    private func draw(_ done: UInt64, _ elapsed: Double, _ note: String) {
         let fraction = total == 0 ? 1 : min(1, Double(done) / Double(total))
         let rate = elapsed > 0 ? Double(done) / elapsed : 0
         let left = rate > 0 ? Double(total - min(done, total)) / rate : 0
+        // Of seconds as a measure of the work there is no rate.
+        let speed = unit == "s" ? "" : "  \(compact(rate, unit))/s"
         let numbers =
-            "\(percent(fraction))  \(compact(rate, unit))/s  \(duration(left)) left\(note.isEmpty ? "" : "  \(note)")"
+            "\(percent(fraction))\(speed)  \(duration(left)) left\(note.isEmpty ? "" : "  \(note)")"
         guard isTerminal else {
             Terminal.writeError("\(label): \(numbers)\n")
             return
@@ -39,12 +47,12 @@ final class ProgressBar {
         let width = max(10, Terminal.columns - label.count - numbers.count - 6)
         let filled = Int(fraction * Double(width))
         let bar = String(repeating: "#", count: filled) + String(repeating: ".", count: width - filled)
-        Terminal.writeError("\r\(label) [\(bar)] \(numbers)\u{1B}[K")
+        Terminal.draw("\r\(label) [\(bar)] \(numbers)\u{1B}[K")
     }
 
     /// Takes the bar off the screen.
     func finish() {
-        if isDrawn && Terminal.standardErrorIsTerminal { Terminal.writeError("\r\u{1B}[K") }
+        if isTerminal && lastDrawn.withLock({ $0 }) >= 0 { Terminal.draw("\r\u{1B}[K") }
     }
 
     private func percent(_ fraction: Double) -> String {
@@ -53,7 +61,8 @@ final class ProgressBar {
     }
 }
 
-/// A number with three significant digits and a unit prefix: 12.3 M.
+/// A number with three significant digits and a prefix before its unit: 12.3 MB, 724 GFLOP, 25.6 k tokens. A prefix is joined to a unit's symbol and stands apart
+/// from a word.
 func compact(_ value: Double, _ unit: String) -> String {
     var value = value
     for prefix in ["", "k", "M", "G", "T"] {
@@ -61,7 +70,8 @@ func compact(_ value: Double, _ unit: String) -> String {
             let scale = value < 9.995 ? 100.0 : value < 99.95 ? 10.0 : 1.0
             let digits = (value * scale).rounded() / scale
             let text = scale == 1 ? "\(Int(digits))" : "\(digits)"
-            let joint = prefix.isEmpty || unit.count == 1 ? "" : " "
+            let isSymbol = unit.count == 1 || unit.contains(where: \.isUppercase) || unit == "ms" || unit == "µs"
+            let joint = prefix.isEmpty || isSymbol ? "" : " "
             return "\(text) \(prefix)\(joint)\(unit)"
         }
         value /= 1000

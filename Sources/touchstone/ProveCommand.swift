@@ -1,5 +1,6 @@
 import ArgumentParser
 import BFloat16
+import Checker
 import EngineProver
 import ExactMath
 import Foundation
@@ -11,7 +12,7 @@ extension Tininess: ExpressibleByArgument {}
 extension MathFunction: ExpressibleByArgument {}
 extension MathProof.Method: ExpressibleByArgument {}
 
-struct Prove: AsyncParsableCommand {
+struct Prove: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Compare the arithmetic with a second derivation, and the engine with the arithmetic, exhaustively.",
         discussion: """
@@ -25,7 +26,8 @@ struct Prove: AsyncParsableCommand {
 struct ProofOptions: ParsableArguments {
     @Option(
         name: .long,
-        help: ArgumentHelp("Do part I of N of the cases; the parts are disjoint and together all.", valueName: "i/n"))
+        help: ArgumentHelp("Do part I of N of the cases; the parts are disjoint and together all.", valueName: "i/n"),
+        transform: Number.shard)
     var shard: Shard = .whole
 
     @Option(
@@ -34,22 +36,19 @@ struct ProofOptions: ParsableArguments {
             "Keep the state in this file and go on from it; a finished one repeats its outcome.", valueName: "file"))
     var resume: String?
 
-    @Option(name: .long, help: "Threads; all cores by default.")
+    @Option(name: .long, help: "Threads; all cores by default.", transform: Number.whole(1...1024))
     var threads: Int = Workers.processorCount
 
     @Flag(name: .long, help: "Print the outcome only.")
     var quiet = false
-
-    func validate() throws {
-        guard (1...1024).contains(threads) else { throw ValidationError("--threads takes 1 to 1024.") }
-    }
 
     /// Runs a proof under a progress bar and prints its outcome.
     func run(
         _ label: String, total: UInt64, method: String,
         _ body: (_ progress: (ExhaustiveProgress) throws -> Void) throws -> ExhaustiveOutcome
     ) throws {
-        Interruption.watch()
+        let lock = try resume.map(Exclusive.file)
+        defer { lock?.release() }
         let bar = ProgressBar(label, total: total / UInt64(shard.count), unit: "cases", quiet: quiet)
         let outcome = try body { progress in
             bar.update(progress.done)
@@ -63,18 +62,12 @@ struct ProofOptions: ParsableArguments {
         print("mismatches  \(outcome.mismatches)")
         print("time        \(duration(outcome.seconds))")
         for mismatch in outcome.firstMismatches { print("  \(mismatch)") }
-        if outcome.mismatches > 0 { throw ExitCode(1) }
+        guard outcome.cases > 0 else { throw CommandError("nothing was proved: shard \(shard) has no case") }
+        try end(outcome.mismatches == 0 ? .conforms : .doesNotConform)
     }
 }
 
-extension Shard: ExpressibleByArgument {
-    public init?(argument: String) {
-        guard let shard = try? Shard(argument) else { return nil }
-        self = shard
-    }
-}
-
-struct ProveBFloat16: AsyncParsableCommand {
+struct ProveBFloat16: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bf16",
         abstract: "An operation on bf16 against a second derivation (B6).",
@@ -92,10 +85,10 @@ struct ProveBFloat16: AsyncParsableCommand {
     @Option(name: .long, help: "after or before: when a result counts as tiny.")
     var tininess: Tininess = .afterRounding
 
-    @Option(name: .long, help: "Chooses the random words of sr and the sampled operands.")
+    @Option(name: .long, help: "Chooses the random words of sr and the sampled operands.", transform: Number.seed)
     var seed: Seed = Seed(1)
 
-    @Option(name: .long, help: "Sampled cases, where not all can be done.")
+    @Option(name: .long, help: "Sampled cases, where not all can be done.", transform: Number.count(1...1 << 48))
     var samples: UInt64 = 1 << 28
 
     @OptionGroup var options: ProofOptions
@@ -107,7 +100,7 @@ struct ProveBFloat16: AsyncParsableCommand {
         }
     }
 
-    func run() async throws {
+    func run() throws {
         let proof = try BFloat16Proof(
             operation: operation, rounding: rounding, tininess: tininess, seed: seed.value, samples: samples)
         let label = "bf16.\(operation.rawValue)\(proof.rounding.map { " \($0)" } ?? "")"
@@ -121,13 +114,13 @@ struct ProveBFloat16: AsyncParsableCommand {
     }
 }
 
-struct ProveSquinch: AsyncParsableCommand {
+struct ProveSquinch: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "squinch",
         abstract: "The scales and thresholds of Squinch against MPFR (S2).",
         discussion: "Needs the library MPFR, which nothing else does.")
 
-    func run() async throws {
+    func run() throws {
         let outcome = try SquinchTablesProof.run()
         let naive = outcome.naiveLogarithm
         print("proof       squinch tables")
@@ -138,11 +131,11 @@ struct ProveSquinch: AsyncParsableCommand {
         print(
             "a scale byte by a logarithm rounded to fp32 would be wrong at \(naive.wrongAtThreshold) of 255 thresholds and just below \(naive.wrongBelowThreshold)"
         )
-        if !outcome.mismatches.isEmpty { throw ExitCode(1) }
+        try end(outcome.mismatches.isEmpty ? .conforms : .doesNotConform)
     }
 }
 
-struct ProveMath: AsyncParsableCommand {
+struct ProveMath: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "math",
         abstract: "An elementary function against MPFR, over all 2^32 arguments (E2).",
@@ -160,7 +153,7 @@ struct ProveMath: AsyncParsableCommand {
 
     @OptionGroup var options: ProofOptions
 
-    func run() async throws {
+    func run() throws {
         let version = try MPFR().version
         try options.run(
             "math.\(function.rawValue)", total: 1 << 32, method: "MPFR \(version), \(method.rawValue)"
@@ -172,7 +165,7 @@ struct ProveMath: AsyncParsableCommand {
     }
 }
 
-struct ProveEngine: AsyncParsableCommand {
+struct ProveEngine: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "engine",
         abstract: "The engine's elementary functions against the correctly rounded ones, over all 2^32 arguments (E3).",
@@ -200,7 +193,7 @@ struct ProveEngine: AsyncParsableCommand {
 
     func validate() throws { _ = try proof() }
 
-    func run() async throws {
+    func run() throws {
         let proof = try proof()
         let names = proof.implementations.map(\.name).joined(separator: ", ")
         try options.run(

@@ -52,7 +52,9 @@ struct RunGroup {
         do { try body(RunGroup(world: world)) } catch let exit as ExitCode { code = exit.rawValue } catch let
             interrupted
             as Interrupted
-        { (code, message) = (130, "\(interrupted)") } catch { (code, message) = (2, "error: \(error)") }
+        { (code, message) = (Interruption.exitStatus, "\(interrupted)") } catch {
+            (code, message) = (2, "error: \(error)")
+        }
         func tell() { if let message { Terminal.writeError("touchstone: \(message)\n") } }
         if world.rank == 0 { tell() }
         fflush(nil)

@@ -6,7 +6,7 @@ import Platform
 import Studies
 import TrainingData
 
-struct StudyCommand: AsyncParsableCommand {
+struct StudyCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "study",
         abstract: "Run an experiment that shows what a technique does, and write a page with pictures.",
@@ -28,19 +28,23 @@ struct StudyCommand: AsyncParsableCommand {
 
     @Option(
         name: .long,
-        help: "Steps of each training run, or repetitions of a measurement; each study has its own default.")
+        help: "Steps of each training run, or repetitions of a measurement; each study has its own default.",
+        transform: Number.whole(1...1_000_000))
     var steps: Int?
 
     @Option(
-        name: .long, help: "Training runs of each method, which differ in their seeds; more make intervals narrower.")
+        name: .long,
+        help: "Training runs of each method, which differ in their seeds; one has no interval, more make it narrower.",
+        transform: Number.whole(2...1000))
     var seeds: Int?
 
-    @Option(name: .long, help: "The seed of the first run; the others follow.")
+    @Option(name: .long, help: "The seed of the first run; the others follow.", transform: Number.seed)
     var seed: Seed = Seed(1)
 
     @Option(
         name: .long,
-        help: "The width of the models, a multiple of 16; visibility has a size of its own, precision no model.")
+        help: "The width of the models, a multiple of 16; visibility has a size of its own, precision no model.",
+        transform: Number.multiple(of: 16, in: 16...4096))
     var width = 64
 
     @Option(
@@ -57,25 +61,19 @@ struct StudyCommand: AsyncParsableCommand {
             throw ValidationError(
                 "There is no study '\(name)'; expected \(Study.all.map(\.name).joined(separator: ", ")), or all.")
         }
-        if let steps, !(1...1_000_000).contains(steps) { throw ValidationError("--steps takes 1 to 1000000.") }
-        if let seeds, !(2...1000).contains(seeds) {
-            throw ValidationError("--seeds takes 2 to 1000: one run has no interval.")
-        }
-        if !(16...4096).contains(width) || width % 16 != 0 {
-            throw ValidationError("--width takes a multiple of 16 up to 4096.")
-        }
     }
 
-    func run() async throws {
-        Interruption.watch()
+    func run() throws {
         var options = StudyOptions()
         (options.steps, options.seeds, options.seed, options.width) = (steps, seeds, seed.value, width)
         let path = try data ?? DefaultCorpus.path()
-        let context = engine.context()
+        let context = try engine.context()
         try Files.createFolder(output)
         for study in name == "all" ? Study.all : Study.all.filter({ $0.name == name }) {
             let (page, csv) = ("\(output)/\(study.name).html", "\(output)/\(study.name).csv")
             for file in [page, csv] { try Files.requireWritable(file) }
+            let lock = try Exclusive.file(page)
+            defer { lock.release() }
             let bar = ProgressBar(study.name, total: 10_000, unit: "steps", quiet: quiet)
             let start = monotonicSeconds()
             let result = try study.result(

@@ -32,6 +32,36 @@ extension Report {
     }
 }
 
+/// Which cases are asked: one matcher for all the verbs that judge.
+struct SelectionOptions: ParsableArguments {
+    @Option(
+        name: .customLong("case"),
+        help: ArgumentHelp(
+            "A case to judge, or several: * stands for any text, ? for a character; may be given several times. All by default.",
+            valueName: "name"))
+    var cases: [NamePattern] = []
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Cases or operations to leave out, with * and ? as in --case; may be given several times.",
+            valueName: "name"))
+    var exclude: [NamePattern] = []
+
+    var selection: CaseSelection { CaseSelection(cases: cases, excluded: exclude) }
+
+    /// Sees that every pattern names something, and notes how much is excluded.
+    func require(in paths: [String], _ report: inout Report) throws {
+        guard !cases.isEmpty || !exclude.isEmpty else { return }
+        let excluded = try selection.require(in: try paths.map { try GoldenFile(reading: $0) })
+        if excluded > 0 { report.append(note: "\(counted(excluded, "case")) not asked, by --exclude") }
+    }
+}
+
+extension NamePattern: ExpressibleByArgument {
+    public init?(argument: String) { self.init(argument) }
+}
+
 /// What is judged and by what rules: what `validate` and `diagnose` have in common.
 struct SubjectOptions: ParsableArguments {
     @Argument(help: ArgumentHelp("The file to judge.", valueName: "file.h5"))
@@ -52,8 +82,7 @@ struct SubjectOptions: ParsableArguments {
     @Option(name: .long, help: "A suite to judge; may be given several times. All by default.")
     var suite: [Suite] = []
 
-    @Option(name: .customLong("case"), help: "A case to judge; may be given several times. All by default.")
-    var cases: [String] = []
+    @OptionGroup var selection: SelectionOptions
 
     @Option(
         name: .long,
@@ -69,13 +98,14 @@ struct SubjectOptions: ParsableArguments {
         name: .long,
         help: ArgumentHelp(
             "Seconds that the command may take for one file (default: 600), or the library for one case (default: 60).",
-            valueName: "seconds"))
+            valueName: "seconds"), transform: Number.positive(1e6))
     var timeout: Double?
 
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "Megabytes of memory that the library may take; 0: as much as there is.", valueName: "megabytes"))
+            "Megabytes of memory that the library may take; 0: as much as there is.", valueName: "megabytes"),
+        transform: Number.whole(0...1 << 30))
     var memory = 4096
 
     @Flag(name: .long, help: "What the implementation does not have counts as missing.")
@@ -86,8 +116,6 @@ struct SubjectOptions: ParsableArguments {
         if let exec, !exec.contains("{out}") {
             throw ValidationError("The command of --exec must say where {out} goes.")
         }
-        if let timeout, !(timeout > 0 && timeout <= 1e6) { throw ValidationError("--timeout takes seconds above 0.") }
-        if !(0...(1 << 30)).contains(memory) { throw ValidationError("--memory takes megabytes, or 0.") }
     }
 
     /// For commands that can be asked for something else as well.
@@ -106,40 +134,34 @@ struct SubjectOptions: ParsableArguments {
         label: String, pictures: Int = 0, quiet: Bool, onAnswer: ((Observation) -> Void)? = nil
     ) async throws -> Report {
         let options = JudgingOptions(
-            rules: policy, nanRule: nan, cases: Set(cases), requiresAll: requireAll, pictures: pictures)
+            rules: policy, nanRule: nan, selection: selection.selection, requiresAll: requireAll, pictures: pictures)
         var result = Report(subject: file ?? exec ?? library ?? "")
         if let file {
             let candidate = try GoldenFile(reading: file)
             let golden = try goldenFile(for: candidate, in: goldens)
             try require(golden, isOf: suite.map(\.rawValue))
+            try selection.require(in: [golden.path], &result)
             try Judge.judge(candidate, against: golden, options: options, into: &result, onAnswer: onAnswer)
         } else if exec != nil {
             let paths = try goldenPaths(goldens, suites: suite.map(\.rawValue))
+            try selection.require(in: paths, &result)
             try await process().judge(
                 paths, options, label: label, quiet: quiet, into: &result, onAnswer: onAnswer)
         } else if library != nil {
             try await judgeLibrary(options, label: label, quiet: quiet, into: &result, onAnswer)
         }
+        try result.noteUndrawn()
         guard !result.cases.isEmpty || !result.skipped.isEmpty else {
-            throw JudgingError.nothingToJudge(
-                cases.isEmpty
-                    ? "no golden file of these suites under '\(goldens)'"
-                    : "no case named \(cases.joined(separator: ", "))")
+            throw JudgingError.nothingToJudge("no case of these suites under '\(goldens)' is selected")
         }
         guard !result.cases.isEmpty else {
             throw JudgingError.nothingToJudge(
-                "'\(result.subject)' has no output of any of the \(counted(result.skipped.count, "case")): "
+                "'\(result.subject)' gives no output for \(counted(result.skipped.count, "case")): "
                     + result.skippedOperationsBySuite.map(\.operations).joined(separator: ", "))
         }
         try result.requireOutputs(of: policy)
         try result.refuseVacuous()
         return result
-    }
-
-    /// The exit status of a judgement that was written.
-    static func end(_ result: Report) throws {
-        if !result.isJudged { throw ExitCode(2) }
-        if !result.conforms { throw ExitCode(1) }
     }
 
     /// The command of --exec.
@@ -161,8 +183,10 @@ struct SubjectOptions: ParsableArguments {
         _ onAnswer: ((Observation) -> Void)?
     ) async throws {
         let library = try await openLibrary()
-        let files = try goldenPaths(goldens, suites: suite.map(\.rawValue)).map { try GoldenFile(reading: $0) }
-        let total = files.reduce(0) { $0 + $1.caseNames.count }
+        let paths = try goldenPaths(goldens, suites: suite.map(\.rawValue))
+        try selection.require(in: paths, &result)
+        let files = try paths.map { try GoldenFile(reading: $0) }
+        let total = try files.reduce(0) { try $0 + options.selection.names(in: $1).count }
         let bar = ProgressBar(label, total: UInt64(total), unit: "cases", quiet: quiet)
         defer { bar.finish() }
         var done: UInt64 = 0
@@ -178,7 +202,7 @@ struct SubjectOptions: ParsableArguments {
 
 /// The golden file that a candidate answers: --goldens itself, or the file of the candidate's suite that shares most cases with it.
 func goldenFile(for candidate: GoldenFile, in goldens: String) throws -> GoldenFile {
-    if try Files.status(of: goldens).kind == .regular { return try GoldenFile(reading: goldens) }
+    if try goldensKind(goldens) == .regular { return try GoldenFile(reading: goldens) }
     let names = Set(candidate.caseNames)
     var best: (file: GoldenFile, shared: Int)?
     for path in try goldenPaths(goldens, suites: candidate.header.suite.isEmpty ? [] : [candidate.header.suite]) {
@@ -205,13 +229,21 @@ extension PluginLibrary {
 extension PluginProcess {
     /// Runs the command on the inputs of each golden file, in a temporary folder, and adds the verdicts on what it wrote.
     ///
-    /// Where it fails on a file, every case of the file gets the verdict `failed` and a note says why; the next file is asked all the same.
+    /// Where it fails on a file, every case of the file gets the verdict `failed` with the reason; the next file is asked all the same.
     func judge(
         _ paths: [String], _ options: JudgingOptions, label: String = "validate", quiet: Bool,
         into result: inout Report, onAnswer: ((Observation) -> Void)? = nil
     ) async throws {
         var report = result
-        try await answers(to: paths, cases: options.cases, label: label, quiet: quiet) { candidate, golden in
+        // Where nothing else is shown, the files of each reason in one message.
+        var reasons: [(what: String, files: [String])] = []
+        defer {
+            for (what, files) in reasons where quiet {
+                let message = JudgingError.plugin(command: command, file: listed(files, most: 3), what)
+                Terminal.writeError("touchstone: error: \(message)\n")
+            }
+        }
+        try await answers(to: paths, options.selection, label: label, quiet: quiet) { candidate, golden in
             // What was read before a broken file was noticed does not count: the file fails as a whole.
             var answered = report
             var observed: [Observation] = []
@@ -220,17 +252,18 @@ extension PluginProcess {
                 onAnswer: onAnswer == nil ? nil : { observed.append($0) })
             report = answered
             if let onAnswer { observed.forEach(onAnswer) }
-        } failed: { golden, names, error, what in
-            if quiet { Terminal.writeError("touchstone: error: \(error)\n") }
-            report.append(note: error.description)
-            // What it printed stands in the note.
-            let first = what.prefix { $0 != "\n" }.replacing("; it printed:", with: "")
+        } failed: { golden, names, what in
+            if let index = reasons.firstIndex(where: { $0.what == what }) {
+                reasons[index].files.append(golden.path)
+            } else {
+                reasons.append((what, [golden.path]))
+            }
             for name in names {
                 let right = try golden.readCase(name)
                 report.append(
                     Judge.failed(
                         right, suite: golden.header.suite, file: golden.path, options: options, verdict: .failed,
-                        "the command \(first)"))
+                        "the command \(what)"))
             }
         }
         result = report
@@ -238,9 +271,9 @@ extension PluginProcess {
 
     /// Runs the command on the inputs of each golden file, in a temporary folder, and hands on what it wrote, or that it failed.
     private func answers(
-        to paths: [String], cases: Set<String>, label: String, quiet: Bool,
+        to paths: [String], _ selection: CaseSelection, label: String, quiet: Bool,
         _ take: (_ candidate: GoldenFile, _ golden: GoldenFile) throws -> Void,
-        failed: (_ golden: GoldenFile, _ names: [String], JudgingError, _ what: String) throws -> Void
+        failed: (_ golden: GoldenFile, _ names: [String], _ what: String) throws -> Void
     ) async throws {
         let folder = try TemporaryFolder()
         defer { folder.remove() }
@@ -249,7 +282,7 @@ extension PluginProcess {
         for (index, path) in paths.enumerated() {
             try Interruption.check()
             let golden = try GoldenFile(reading: path)
-            let names = golden.caseNames.filter { cases.isEmpty || cases.contains($0) }
+            let names = try selection.names(in: golden)
             if names.isEmpty { continue }
             folder.empty()
             let (input, output) = (folder.path + "/in.h5", folder.path + "/out.h5")
@@ -264,8 +297,8 @@ extension PluginProcess {
                     throw JudgingError.plugin(
                         command: command, file: path, "wrote an {out} that cannot be read: \(error)")
                 }
-            } catch JudgingError.plugin(let command, let file, let what) {
-                try failed(golden, names, .plugin(command: command, file: file, what), what)
+            } catch JudgingError.plugin(_, _, let what) {
+                try failed(golden, names, what)
             }
             bar.update(UInt64(index + 1))
         }
@@ -276,21 +309,9 @@ extension PluginProcess {
 struct TemporaryFolder {
     let path: String
 
-    init() throws {
-        let url = FileManager.default.temporaryDirectory.appendingPathComponent("touchstone-\(UUID().uuidString)")
-        do {
-            try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
-        } catch {
-            throw CommandError("cannot make a temporary folder: \(error.localizedDescription)")
-        }
-        path = url.path
-    }
+    init() throws { path = try Files.createTemporaryFolder() }
 
-    func empty() {
-        for name in (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? [] {
-            try? FileManager.default.removeItem(atPath: path + "/" + name)
-        }
-    }
+    func empty() { Files.emptyFolder(path) }
 
-    func remove() { try? FileManager.default.removeItem(atPath: path) }
+    func remove() { Files.removeFolder(path) }
 }

@@ -15,7 +15,7 @@ import TrainingData
 extension Compression: ExpressibleByArgument {}
 extension Arithmetic: ExpressibleByArgument {}
 
-struct Train: AsyncParsableCommand {
+struct Train: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Train a transformer, bit for bit reproducibly.",
         discussion: """
@@ -28,10 +28,22 @@ struct Train: AsyncParsableCommand {
             engine and reference, on every instruction set, with any number of threads. --log writes one JSON object a step, with the fingerprint so far, so that two runs that differ can be \
             walked to the first step that does.
 
-            Ctrl-C ends after the step that is under way, with a checkpoint where there is a folder for them.
+            Ctrl-C and SIGTERM give up the step that is under way, keep a checkpoint of the one before where there is a folder for \
+            them, and say how to go on; the exit status is 130 or 143. With --resume the same command line serves a loop that restarts what was \
+            ended: it begins where the folder has no checkpoint yet, goes on from the last one where it has, and where every step was taken it \
+            prints the outcome again:
 
-            Data parallel: --ranks W deals the batch to W ranks in this process, `mpirun -n W touchstone train --mpi` to W processes; both \
-            give the same bits, fingerprint and checkpoints. What the ranks send each other is counted and printed beside what fp32 and bf16 would take. \
+              until touchstone train --checkpoint run --resume; do sleep 1; done
+
+            One run at a time has a folder of checkpoints; another is refused.
+
+            Data parallel: --ranks W splits the batch across W ranks in this process, --mpi across as many processes as mpirun starts; both \
+            give the same bits, fingerprint and checkpoints:
+
+              touchstone train --ranks 4
+              mpirun -n 4 touchstone train --mpi
+
+            What the ranks send each other is counted and printed beside what fp32 and bf16 would take. \
             Under mpirun rank 0 is the one that prints, logs and writes checkpoints; the data must be readable everywhere. SIGUSR1 to mpirun \
             ends all ranks after the same step. Ctrl-C and SIGTERM do too, but mpirun hands them on after a second and kills after another what has not \
             ended, or after the seconds of --mca odls_base_sigkill_timeout, which it then waits in full.
@@ -49,7 +61,9 @@ struct Train: AsyncParsableCommand {
     @Option(name: .long, help: ArgumentHelp("A text file, a folder, or a .jsonl file.", valueName: "path"))
     var data: String?
 
-    @Option(name: .long, help: "Steps to take; the configuration's total_steps by default.")
+    @Option(
+        name: .long, help: "Steps to take; the configuration's total_steps by default.",
+        transform: Number.whole(1...1 << 30))
     var steps: Int?
 
     @Option(name: .long, help: "What computes: engine or reference. The same bits; the engine is faster.")
@@ -70,10 +84,12 @@ struct Train: AsyncParsableCommand {
         name: .long,
         help: ArgumentHelp(
             "Sampled lockstep: the reference recomputes this many elements of every tensor of each step from the engine's own inputs; a difference ends the run with exit code 1.",
-            valueName: "n"))
+            valueName: "n"), transform: Number.whole(1...1 << 30))
     var verify: Int?
 
-    @Option(name: .long, help: "Data-parallel ranks in this process, in place of the configuration's.")
+    @Option(
+        name: .long, help: "Data-parallel ranks in this process, in place of the configuration's.",
+        transform: Number.whole(1...1 << 20))
     var ranks: Int?
 
     @Flag(
@@ -92,7 +108,8 @@ struct Train: AsyncParsableCommand {
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "For --bandwidth: microseconds before a message begins to flow; 10 by default.", valueName: "µs"))
+            "For --bandwidth: microseconds before a message begins to flow; 10 by default.", valueName: "µs"),
+        transform: Number.nonnegative(1e12))
     var latency: Double?
 
     @Option(name: .long, help: "none, bf16 or squinch, in place of the configuration's.")
@@ -105,10 +122,13 @@ struct Train: AsyncParsableCommand {
             valueName: "dir"))
     var checkpoint: String?
 
-    @Option(name: .long, help: "Also a checkpoint every so many steps.")
+    @Option(name: .long, help: "Also a checkpoint every so many steps.", transform: Number.whole(1...1 << 30))
     var checkpointEvery: Int?
 
-    @Flag(name: .long, help: "Go on from the last checkpoint in the folder, bit for bit. --steps is the total.")
+    @Flag(
+        name: .long,
+        help: "Go on from the last checkpoint in the folder, bit for bit; begin if there is none. --steps is the total."
+    )
     var resume = false
 
     @Option(
@@ -116,10 +136,12 @@ struct Train: AsyncParsableCommand {
         help: ArgumentHelp("At the end let the engine's model go on with this text.", valueName: "prompt"))
     var sample: String?
 
-    @Option(name: .long, help: "Bytes of text to sample; never more than a sequence holds.")
+    @Option(
+        name: .long, help: "Bytes of text to sample; never more than a sequence holds.",
+        transform: Number.whole(1...1 << 30))
     var sampleBytes = 200
 
-    @Option(name: .long, help: "The temperature of sampling.")
+    @Option(name: .long, help: "The temperature of sampling.", transform: Number.temperature)
     var temperature: Float = 0.8
 
     @Option(name: .long, help: ArgumentHelp("One JSON object a step goes here.", valueName: "file"))
@@ -132,7 +154,9 @@ struct Train: AsyncParsableCommand {
             valueName: "file.h5"))
     var trace: String?
 
-    @Option(name: .long, help: ArgumentHelp("The step that --trace keeps; the first by default.", valueName: "n"))
+    @Option(
+        name: .long, help: ArgumentHelp("The step that --trace keeps; the first by default.", valueName: "n"),
+        transform: Number.whole(1...1 << 30))
     var traceStep: Int?
 
     @Option(
@@ -149,13 +173,9 @@ struct Train: AsyncParsableCommand {
     enum Backend: String, ExpressibleByArgument, CaseIterable { case engine, reference }
 
     func validate() throws {
-        if let verify, verify < 1 { throw ValidationError("--verify takes 1 or more.") }
         if verify != nil && backend == .reference {
             throw ValidationError("--verify compares the engine with the reference: leave out --backend reference.")
         }
-        if let steps, steps < 1 { throw ValidationError("--steps takes 1 or more.") }
-        if let ranks, ranks < 1 { throw ValidationError("--ranks takes 1 or more.") }
-        if let checkpointEvery, checkpointEvery < 1 { throw ValidationError("--checkpoint-every takes 1 or more.") }
         if checkpoint == nil && (resume || checkpointEvery != nil) {
             throw ValidationError("--resume and --checkpoint-every need --checkpoint DIR.")
         }
@@ -176,26 +196,20 @@ struct Train: AsyncParsableCommand {
         if let bandwidth, NetworkModel.bandwidth(bandwidth) == nil {
             throw ValidationError("--bandwidth takes a number above 0, of Gbit/s, or with a unit, as 25Gbit or 12.5GB.")
         }
-        if let latency {
-            if !(latency >= 0 && latency.isFinite) { throw ValidationError("--latency takes microseconds, 0 or more.") }
-            if bandwidth == nil { throw ValidationError("--latency goes with --bandwidth.") }
-        }
+        if latency != nil && bandwidth == nil { throw ValidationError("--latency goes with --bandwidth.") }
         if bandwidth != nil && backend == .reference {
             throw ValidationError("--bandwidth goes by the engine's times: leave out --backend reference.")
         }
         if traceStep != nil && trace == nil { throw ValidationError("--trace-step needs --trace FILE.") }
-        if let traceStep, traceStep < 1 { throw ValidationError("--trace-step takes 1 or more.") }
         let files = [log, report, trace].compactMap(\.self).map { URL(fileURLWithPath: $0).standardized.path }
         let read = [config, data].compactMap(\.self).map { URL(fileURLWithPath: $0).standardized.path }
         if Set(files).count < files.count || !Set(files).isDisjoint(with: read) {
             throw ValidationError("--log, --report and --trace take a file each, other than --data and --config.")
         }
         if sample?.isEmpty == true { throw ValidationError("--sample takes at least one character.") }
-        if sampleBytes < 1 { throw ValidationError("--sample-bytes takes 1 or more.") }
-        if !(temperature > 0 && temperature.isFinite) { throw ValidationError("--temperature takes a number above 0.") }
     }
 
-    func run() async throws {
+    func run() throws {
         if mpi { try RunGroup.underMPI { try train($0) } } else { try train(RunGroup(world: nil)) }
     }
 
@@ -213,34 +227,47 @@ struct Train: AsyncParsableCommand {
         let engineRun = try group.together {
             backend == .engine
                 ? try EngineRun(
-                    c, engine.context(processes: group.world?.localCount ?? 1), fingerprints: fingerprint,
+                    c, try engine.context(processes: group.world?.localCount ?? 1), fingerprints: fingerprint,
                     diagnostics: diagnostics, world: group.world) : nil
         }
+        if backend == .reference { engine.applyToReference() }
         let run: any TrainingRun = engineRun ?? ReferenceRun(c, arithmetic)
         let folder = checkpoint.flatMap { path in
             engineRun.map { CheckpointFolder(path, run: $0, data: data, group: group) }
         }
+        defer { folder?.close() }
         let before = try folder?.begin(resuming: resume) ?? 0
-        guard before < total else {
+        guard before <= total else {
             throw CommandError(
-                "the checkpoint is of step \(before) already; --steps is the total, expected more than that")
+                "the checkpoint is of step \(before) already; --steps is the total, expected no less than that")
         }
-        let traced = trace == nil ? nil : traceStep ?? before + 1
-        if let traced, !(before + 1...total).contains(traced) {
+        let traced = trace == nil || before == total ? nil : traceStep ?? before + 1
+        // What a run that goes on has traced before is there.
+        if let traced, let trace,
+            traced > total || traced <= before && !FileManager.default.fileExists(atPath: trace)
+        {
             throw CommandError("--trace-step is \(traced); the steps of this run are \(before + 1) to \(total)")
         }
         if let verify { engineRun?.verify(samples: verify) }
         let isQuiet = quiet || !group.isMain
         if !isQuiet {
             print("data         \(corpus.report)")
+            for line in corpus.report.skippedLines { print("skipped      \(line)") }
             let count = c.parameters.reduce(0) { $0 + $1.count }
             print(
                 "model        \(compact(Double(count), "parameters")), \(c.batch) x \(c.sequenceLength) tokens a step; \(run.name)"
             )
         }
 
-        Interruption.watch(userSignal: mpi)
-        let writer = try group.together { group.isMain ? try log.map(LogFile.init) : nil }
+        if resume && !isQuiet {
+            print(
+                "resume       \(before == 0 ? "no checkpoint in \(checkpoint ?? "") yet: the run begins" : "after step \(before)")"
+            )
+        }
+        if mpi { Interruption.watchUserSignal() }
+        let writer = try group.together {
+            group.isMain ? try log.map { try FileAppender($0, keeping: keptLog($0, upTo: before)) } : nil
+        }
         let bar = ProgressBar("train", total: UInt64(total), unit: "steps", quiet: isQuiet)
         let start = monotonicSeconds()
         var first: StepSummary?
@@ -250,19 +277,30 @@ struct Train: AsyncParsableCommand {
         var (traffic, spent) = (Traffic(), StepSeconds())
         // What went wrong on this process alone: all hear of it before the next step.
         var failure: (any Error)?
-        for step in before + 1...total {
+        // From here to the checkpoint a signal ends the run by the checkpoint.
+        if folder != nil { Interruption.hold() }
+        for step in before..<total {
+            let step = step + 1
             let batch = Result { try corpus.trainingBatch(step: step, configuration: c) }
             if case .failure(let error) = batch { failure = failure ?? error }
             if try group.mustEnd(failure: failure) { break }
             let summary: StepSummary
+            // A step of the reference may take minutes.
+            let progress = WorkProgress { part, fraction in
+                bar.update(UInt64(step - 1), note: "step \(step): pass \(part), \(Int(fraction * 100)) %")
+            }
             do {
                 let batch = try batch.get()
-                summary =
+                summary = try WorkProgress.$current.withValue(backend == .reference ? progress : nil) {
                     if let trace, step == traced {
                         try writeTrace(trace, run, c, batch, step)
                     } else {
                         try run.step(step, batch)
                     }
+                }
+            } catch is Interrupted {
+                // The step is given up; the state is that of the one before.
+                break
             } catch let difference as StepVerifier.Difference {
                 bar.finish()
                 print("NOT BIT-EXACT  \(difference)")
@@ -276,7 +314,10 @@ struct Train: AsyncParsableCommand {
             // The first step finds memory and caches cold.
             if step == before + 2 { spent = StepSeconds() }
             spent += summary.seconds
-            do { try writer?.append(entry(step, summary, run.fingerprint)) } catch { failure = error }
+            do {
+                let line = try entry(step, summary, run.fingerprint).text() + "\n"
+                try writer?.append(Array(line.utf8))
+            } catch { failure = error }
             let tokens = Double((step - before) * c.batch * c.sequenceLength) / (monotonicSeconds() - start)
             bar.update(UInt64(step), note: "loss \(decimals(summary.loss))  \(compact(tokens, "tokens"))/s")
             if let checkpointEvery, step % checkpointEvery == 0, step < total {
@@ -287,10 +328,19 @@ struct Train: AsyncParsableCommand {
         let seconds = monotonicSeconds() - start
         try group.together {
             if let failure { throw failure }
-            try writer?.finish()
         }
-        guard let first, let last else { throw Interrupted() }
-        try folder?.save(taken)
+        let isInterrupted = taken < total
+        if taken > before { try folder?.save(taken) }
+        if folder != nil { Interruption.release() }
+        func tellInterruption() {
+            guard isInterrupted, group.isMain else { return }
+            RunInterruption.tell(
+                taken: taken, before: before, of: total, folder: folder, processes: group.world?.count)
+        }
+        if isInterrupted && taken == before {
+            tellInterruption()
+            throw ExitCode(Interruption.exitStatus)
+        }
 
         try group.onMain {
             var facts: [(String, String)] = []
@@ -299,17 +349,22 @@ struct Train: AsyncParsableCommand {
                 facts.append((name, value))
             }
             let rate = Double((taken - before) * c.batch * c.sequenceLength) / seconds
-            tell("steps", "\(taken - before) in \(duration(seconds)), \(compact(rate, "tokens"))/s")
-            tell("loss", "\(decimals(first.loss)) at step \(before + 1), \(decimals(last.loss)) at step \(taken)")
-            if let heldOut = try run.heldOutLoss(corpus) {
-                tell("held out", "\(decimals(heldOut)), byte perplexity \(decimals(CorrectlyRounded.exp(heldOut)))")
+            if let first, let last {
+                tell("steps", "\(taken - before) in \(duration(seconds)), \(compact(rate, "tokens"))/s")
+                tell("loss", "\(decimals(first.loss)) at step \(before + 1), \(decimals(last.loss)) at step \(taken)")
+            } else {
+                tell("steps", "none left: all \(total) were taken before")
+            }
+            // After a signal only what is at hand is told.
+            if !Interruption.isRequested, let heldOut = try run.heldOutLoss(corpus) {
+                tell("held out", HeldOut.text(heldOut))
             }
             if let verifier = engineRun?.verifier { tell("verified", verifier.summary) }
             if diagnostics {
                 for line in run.diagnostics { print(line) }
                 facts.append(("diagnostics", run.diagnostics.joined(separator: "\n")))
             }
-            if c.ranks > 1 {
+            if c.ranks > 1 && taken > before {
                 tell("all-reduce", Self.describe(traffic, steps: taken - before))
                 if engineRun != nil {
                     tell(
@@ -320,16 +375,18 @@ struct Train: AsyncParsableCommand {
             var sections = [
                 TrainingPage.Section(title: "Loss", svg: TrainingPage.lossCurve(losses, first: before + 1))
             ]
-            if let engineRun, let bandwidth = bandwidth.flatMap(NetworkModel.bandwidth) {
+            if taken > before, !Interruption.isRequested, let engineRun,
+                let bandwidth = bandwidth.flatMap(NetworkModel.bandwidth)
+            {
                 let lines = NetworkTable.lines(
                     NetworkModel(bandwidth: bandwidth, latency: (latency ?? 10) * 1e-6), c,
                     seconds: spent.divided(by: max(1, taken - before - 1)), codec: engineRun.codec)
                 for line in lines { print(line) }
                 sections.append(TrainingPage.Section(title: "On a cluster", text: lines.joined(separator: "\n")))
             }
-            if let sample, let engineRun {
+            if !Interruption.isRequested, let sample, let engineRun {
                 let text = try engineRun.text(prompt: sample, bytes: sampleBytes, temperature: temperature)
-                print("sample       \(sample)|\(text)")
+                print("sample       \(PlainText.line("\(sample)|\(text)"))")
                 sections.append(TrainingPage.Section(title: "Text of the model", text: sample + text))
             }
             if let fingerprint = run.fingerprint {
@@ -338,7 +395,11 @@ struct Train: AsyncParsableCommand {
                 tell("weights", engineRun.weightsFingerprint)
             }
             if let report {
-                facts.insert(("data", "\(corpus.report)"), at: 0)
+                facts.insert(
+                    (
+                        "data",
+                        ([corpus.report.description] + corpus.report.skippedLines).joined(separator: "; skipped ")
+                    ), at: 0)
                 facts.insert(("model", "\(config), \(run.name)"), at: 1)
                 let page = TrainingPage.html(
                     title: "Training \(config)",
@@ -347,7 +408,8 @@ struct Train: AsyncParsableCommand {
                 try Files.replace(report, with: Array(page.utf8))
             }
         }
-        if taken < total { throw ExitCode(130) }
+        tellInterruption()
+        if isInterrupted { throw ExitCode(Interruption.exitStatus) }
     }
 
     /// The configuration of this run, and its data.
@@ -436,6 +498,13 @@ struct Train: AsyncParsableCommand {
     }
 }
 
+/// A held-out loss, in nats a token, as people compare it: tokens are bytes.
+enum HeldOut {
+    static func text(_ loss: Float) -> String {
+        "\(decimals(loss)), \(decimals(Float(Double(loss) / 0x1.62E42FEFA39EFp-1))) bits a byte"
+    }
+}
+
 /// A loss with four decimals.
 func decimals(_ value: Float) -> String {
     guard value.isFinite, abs(value) < 0x1p40 else { return "\(value)" }
@@ -445,18 +514,17 @@ func decimals(_ value: Float) -> String {
     return "\(sign)\(abs(scaled) / 10_000).\(String(repeating: "0", count: 4 - digits.count))\(digits)"
 }
 
-/// A JSON Lines file that grows a line at a time, so that it can be watched.
-private final class LogFile {
-    private let handle: FileHandle
-
-    init(_ path: String) throws {
-        // An unwritable place is found before the work, not after it.
-        try Files.replace(path, with: [])
-        guard let handle = FileHandle(forWritingAtPath: path) else { throw CommandError("cannot write \(path)") }
-        self.handle = handle
+/// The lines of a log that a run that goes on keeps: steps behind its checkpoint are taken again, and a line that was cut short is gone.
+///
+/// - Parameter step: the last step whose line stays; 0 begins anew.
+private func keptLog(_ path: String, upTo step: Int) throws -> [UInt8] {
+    guard step > 0, FileManager.default.fileExists(atPath: path) else { return [] }
+    var kept: [UInt8] = []
+    for line in try Files.bytes(of: path).split(separator: 0x0A) {
+        guard case .object(let entry)? = try? JSONValue(text: String(decoding: line, as: UTF8.self)),
+            case .integer(let number)? = entry["step"], number <= Int64(step)
+        else { continue }
+        kept += line + [0x0A]
     }
-
-    func append(_ entry: JSONValue) throws { try handle.write(contentsOf: Data((entry.text() + "\n").utf8)) }
-
-    func finish() throws { try handle.close() }
+    return kept
 }

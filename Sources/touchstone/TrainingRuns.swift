@@ -81,13 +81,17 @@ final class ReferenceRun: TrainingRun {
     var fingerprint: String? { recorder.fingerprint.hexadecimal }
 
     func step(_ step: Int, _ batch: TrainingBatch) throws -> StepSummary {
+        var recorder = recorder
         let outcome = try TrainingStep.run(
             configuration, state: &state, batch: batch, step: step, arithmetic: arithmetic
         ) {
+            try Interruption.check()
             let tensor = Tensor($1)
             recorder.record($0, tensor)
             try observer?($0, tensor)
         }
+        // A step that was not taken leaves no trace in the chain.
+        self.recorder = recorder
         last = outcome
         return StepSummary(
             loss: outcome.loss, gradientNorm: outcome.gradientNorm, learningRate: outcome.learningRate,
@@ -125,13 +129,9 @@ final class EngineRun: TrainingRun {
         self.context = context
         self.world = world
         let processes = world?.localCount ?? 1
-        let bytes = processes * Self.bytes(configuration, context, world)
-        let physical = ProcessInfo.processInfo.physicalMemory
-        guard UInt64(bytes) < physical / 10 * 9 else {
-            throw CommandError(
-                "training takes \(compact(Double(bytes), "B"))\(processes > 1 ? " for the \(processes) ranks here" : ""), and this machine has \(compact(Double(physical), "B")): a smaller batch or sequence_length takes less"
-            )
-        }
+        try Self.requireMemory(
+            processes * Self.bytes(configuration, context, world),
+            for: "training" + (processes > 1 ? " for the \(counted(processes, "rank")) here" : ""))
         trainer = Trainer(configuration, context, communicator: world)
         trainer.initialize()
         trainer.gathersDiagnostics = diagnostics
@@ -140,6 +140,13 @@ final class EngineRun: TrainingRun {
             rankFingerprint = RankFingerprint(world)
         } else {
             recorder = StepRecorder(configuration: configuration)
+        }
+    }
+
+    /// - Throws: ``CommandError`` with the figures if a model that takes so many bytes does not fit.
+    static func requireMemory(_ bytes: Int, for what: String) throws {
+        do { try MemoryLimits.require(bytes, for: what) } catch {
+            throw CommandError("\(error): a smaller batch or sequence_length takes less")
         }
     }
 
@@ -152,7 +159,7 @@ final class EngineRun: TrainingRun {
 
     var name: String {
         let bytes = Self.bytes(trainer.configuration, context, world)
-        let ranks = world.map { ", \($0.count) \($0.count == 1 ? "process" : "processes")" } ?? ""
+        let ranks = world.map { ", \(counted($0.count, "process", "processes"))" } ?? ""
         return "\(EngineOptions.name(context)), \(compact(Double(bytes), "B"))\(world == nil ? "" : " a rank")\(ranks)"
     }
 
@@ -193,6 +200,7 @@ final class EngineRun: TrainingRun {
     func step(_ step: Int, _ batch: TrainingBatch) throws -> StepSummary {
         try verifier?.begin(step, batch)
         rankFingerprint?.begin()
+        let chain = recorder
         let probe: EngineProbe? =
             recorder == nil && rankFingerprint == nil && verifier == nil && observer == nil
             ? nil
@@ -207,6 +215,10 @@ final class EngineRun: TrainingRun {
             outcome = try trainer.step(step, batch: batch, probe: probe) { [self] in try rankFingerprint?.relay() }
         } catch let difference as StepVerifier.Difference { throw difference } catch let broken as CommunicationError {
             throw broken
+        } catch let interrupted as Interrupted {
+            // The step was not taken: nothing of it stays in the chain.
+            recorder = chain
+            throw interrupted
         } catch {
             guard let place = try trainer.firstNonfinite(batch) else { throw error }
             throw CommandError("step \(step): \(error); the first NaN or infinity is in \(place)")
@@ -230,7 +242,7 @@ final class EngineRun: TrainingRun {
             "layer \(index)      |Z| mean \(short(layer.mean)), rms \(short(layer.rootMeanSquare)), max \(short(layer.largest)); bf16 at the largest logit is spaced \(layer.spacing)"
         }
             + layers.enumerated().filter { $0.element.clampedValues > 0 }.map { index, layer in
-                "layer \(index)      clamp of \(layer.clampedValues) values: \(layer.clamp.above) clipped above, 0 below, \(layer.clamp.zeroCodes) zero codes, \(layer.clamp.notANumber) NaN"
+                "layer \(index)      clamp of \(counted(layer.clampedValues, "value")): \(layer.clamp.above) clipped above, 0 below, \(layer.clamp.zeroCodes) zero codes, \(layer.clamp.notANumber) NaN"
             }
     }
 

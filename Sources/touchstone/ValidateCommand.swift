@@ -15,15 +15,13 @@ struct ReportOptions: ParsableArguments {
         help: ArgumentHelp("Write the report to this file instead of standard output.", valueName: "file"))
     var output: String?
 
-    @Option(name: .long, help: ArgumentHelp("Show so many failing outputs in detail.", valueName: "n"))
+    @Option(
+        name: .long, help: ArgumentHelp("Show so many failing outputs in detail.", valueName: "n"),
+        transform: Number.whole(0...1 << 30))
     var details = 8
 
     @Flag(name: .long, help: "Print nothing but errors; the exit status tells.")
     var quiet = false
-
-    func validate() throws {
-        if details < 0 { throw ValidationError("--details cannot be negative.") }
-    }
 
     /// How many outputs' pictures are to be kept while judging.
     var pictures: Int { format == .html ? details : 0 }
@@ -54,7 +52,8 @@ struct Validate: AsyncParsableCommand {
 
             With --library a shared library with the functions of touchstone.h answers each case, loaded in a process of its own:
 
-              cc -O2 -shared -fPIC -I Sources/CTouchstonePlugin/include mine.c -o libmine.so
+              cc -O2 -shared -fPIC -I Sources/CTouchstonePlugin/include \\
+                mine.c -o libmine.so
               touchstone validate --library ./libmine.so
 
             Every output gets a verdict: exact, legal reordering (inside the bound and unbiased), within tolerance, in distribution, outside, \
@@ -64,9 +63,13 @@ struct Validate: AsyncParsableCommand {
 
               exact         every bit; NaNs are one class
               ulp:N         at most N representable values apart
-              bound         what another order of summation may give: inside the bound, no bias, no excess of variance
-              distribution  for samplers with random numbers of their own: a test of fit that refuses a right one once in a million \
-            outputs, and one that is 0.1 away in 999 of 1000; too few draws for that are an error
+              bound         what another order of summation may give: inside the
+                            bound, no bias, no excess of variance
+              distribution  for samplers with random numbers of their own: a test
+                            of fit that refuses a right one once in a million
+                            outputs, and one that is 0.1 away in 999 of 1000;
+                            cases with too few draws for that are not judged,
+                            and an error if no other case has enough
 
             Without --policy each operation has a standard policy; --list-policies shows them. A tolerance that zeros or NaNs would pass is \
             refused as vacuous.
@@ -90,11 +93,10 @@ struct Validate: AsyncParsableCommand {
     }
 
     func run() async throws {
-        Interruption.watch()
         if listPolicies { return print(Self.policies, terminator: "") }
         let result = try await subject.judge(label: "validate", pictures: report.pictures, quiet: report.quiet)
         try report.write(result)
-        try SubjectOptions.end(result)
+        try end(result.judgement)
     }
 
     /// One line an operation.

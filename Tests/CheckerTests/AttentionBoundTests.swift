@@ -167,7 +167,7 @@ struct AttentionBoundTests {
         for (name, tensor, output, change) in changes {
             let one = try #require(attentionCases[name])
             let outputs = try wrong(one) { tensors in
-                guard let old = tensors[tensor] else { return }
+                let old = try #require(tensors[tensor], "\(name), \(tensor)")
                 tensors[tensor] = Tensor(try old.integers(Int32.self).map(change), shape: old.shape)
             }
             #expect(verdicts(outputs, one)[output] == .outside, "\(name), \(tensor)")
@@ -194,7 +194,7 @@ struct AttentionBoundTests {
     func oneHead() throws {
         let one = try #require(attentionCases["backward-c-zero"])
         let outputs = try wrong(one) { tensors in
-            guard let old = tensors["do"] else { return }
+            let old = try #require(tensors["do"])
             let kept = old.bytes.count / 2
             tensors["do"] = try Tensor(
                 type: old.type, shape: old.shape,

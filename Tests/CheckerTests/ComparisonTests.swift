@@ -187,7 +187,9 @@ struct ComparisonTests {
             ("dot.gemm=bound", PolicyRule(operations: "dot.gemm", policy: .bound)),
             ("math.*=ulp:1", PolicyRule(operations: "math.*", policy: .ulp(1))),
             ("attention.forward/z=ulp:2", PolicyRule(operations: "attention.forward", outputs: "z", policy: .ulp(2))),
-            ("=exact", nil), ("dot.gemm=", nil), ("dot.gemm=close", nil), ("d*t=exact", nil), ("a/b/c=exact", nil),
+            ("=exact", nil), ("dot.gemm=", nil), ("dot.gemm=close", nil),
+            ("d*t=exact", PolicyRule(operations: "d*t", policy: .exact)),
+            ("a/b/c=exact", nil), ("a=b=exact", nil),
             ("a/=exact", nil),
         ] as [(String, PolicyRule?)])
     func rules(_ text: String, _ expected: PolicyRule?) {

@@ -265,7 +265,10 @@ struct FuzzTests {
     @Test("a state that is none is refused")
     func badStates() throws {
         let good = FuzzRun(seed: 9, operations: ["dot.gemm"]).state(subject: "x")
-        guard case .object(let object) = good else { return }
+        guard case .object(let object) = good else {
+            Issue.record("a state is not an object")
+            return
+        }
         #expect(throws: Never.self) { try FuzzRun.resuming(good) }
         for key in ["format", "seed", "all_operations", "operations", "next_case", "coverage", "missing", "failures"] {
             var broken = object

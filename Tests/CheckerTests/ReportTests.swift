@@ -124,7 +124,10 @@ struct ReportTests {
             let value = try JSONValue(text: report.json.text(indented: true))
             #expect(try schema.complaints(value).prefix(5) == [])
         }
-        guard case .object(var object) = try sample().json else { return }
+        guard case .object(var object) = try sample().json else {
+            Issue.record("a report is not an object")
+            return
+        }
         object["extra"] = .null
         #expect(try !schema.complaints(.object(object)).isEmpty)
         object["extra"] = nil
@@ -168,11 +171,14 @@ struct ReportTests {
         parser.delegate = found
         #expect(parser.parse(), "\(parser.parserError.map { "\($0)" } ?? "") at line \(parser.lineNumber)")
         let failing = report.cases.flatMap(\.outputs).filter { !$0.verdict.conforms }
-        #expect(found.counts["section"] == failing.count)
+        // Outputs that were not answered for one reason share a section.
+        let alone = failing.filter { $0.mismatches > 0 || $0.note == nil }
+        let reasons = Set(failing.filter { $0.mismatches == 0 }.map { "\($0.verdict) \($0.note ?? "")" })
+        #expect(found.counts["section"] == alone.count + reasons.count && reasons.count < failing.count - alone.count)
         #expect((found.counts["svg"] ?? 0) > failing.count { $0.mismatches > 0 })
         for part in ["http", "src=", "<script", "@import", "url("] { #expect(!text.contains(part), "\(part)") }
         for part in [
-            "prefers-color-scheme", "ulps", "share of the bound", "visibility mask", "last index", "DOES NOT CONFORM",
+            "prefers-color-scheme", "ulps", "share of the bound", "visibility mask", "last index", "NOT ALL JUDGED",
         ] {
             #expect(text.lowercased().contains(part.lowercased()), "\(part)")
         }

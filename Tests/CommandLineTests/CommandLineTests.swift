@@ -1,5 +1,7 @@
+import Engine
 import Foundation
 import GoldenIO
+import JSON
 import Testing
 
 @Suite("The command line, run as a user runs it")
@@ -292,6 +294,17 @@ struct CommandLineTests {
         #expect(outcome.exitCode == 0, "\(outcome.output)")
         #expect(outcome.output.contains("hdf5"))
         #expect(!outcome.output.contains("WRONG"))
+        // Scripts loop over these lines.
+        let engines = try await Program.run("doctor", "--engines")
+        #expect(engines.exitCode == 0)
+        #expect(engines.output.split(separator: "\n").map(String.init) == InstructionSets.available.map(\.name))
+        #expect(engines.output.hasSuffix("portable\n"))
+        let json = try JSONValue(text: try await Program.run("doctor", "--json").output)
+        guard case .object(let facts) = json else {
+            Issue.record("\(json) is not an object")
+            return
+        }
+        #expect(facts["engine"] == .array(InstructionSets.available.map { .string($0.name) }))
     }
 
     @Test("dump shows attributes, cases, values; hash agrees with the manifest")

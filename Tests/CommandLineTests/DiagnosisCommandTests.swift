@@ -194,7 +194,7 @@ struct DiagnosisCommandTests {
         process.terminate()
         while process.isRunning, clock.now - start < .seconds(30) { try await Task.sleep(for: .milliseconds(50)) }
         #expect(clock.now - start < .seconds(5))
-        #expect(!process.isRunning && process.terminationStatus == 130)
+        #expect(!process.isRunning && process.terminationStatus == 143)
         if process.isRunning { process.interrupt() }
     }
 

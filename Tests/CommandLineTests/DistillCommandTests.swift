@@ -52,7 +52,7 @@ struct DistillCommandTests {
         arguments: [
             (["distill", "sample", "--checkpoint", "GoldenData", "--output", "x"], 2, "no checkpoint"),
             (["distill", "sample", "--checkpoint", "README.md", "--output", "x"], 2, "README.md"),
-            (["distill", "sample", "--checkpoint", "x", "--output", "y", "--k", "0"], 64, "--k takes"),
+            (["distill", "sample", "--checkpoint", "x", "--output", "y", "--k", "0"], 64, "--k <k>"),
             (["distill", "train", "--targets", "absent"], 2, "absent/targets-00000.h5"),
             (["study", "nosuch"], 64, "squinch, zreg, clamp"),
             (["study", "precision", "--width", "17"], 64, "multiple of 16"),

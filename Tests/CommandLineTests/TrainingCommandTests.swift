@@ -164,7 +164,7 @@ struct TrainingCommandTests {
         #expect(again.exitCode == 2 && again.errors.contains("--resume"))
         let second = try await Program.run(run + ["--steps", "3", "--checkpoint", checkpoints, "--resume"])
         #expect(second.exitCode == 0 && line("fingerprint", second.output) == fingerprint, "\(second.errors)")
-        let over = try await Program.run(run + ["--steps", "3", "--checkpoint", checkpoints, "--resume"])
+        let over = try await Program.run(run + ["--steps", "2", "--checkpoint", checkpoints, "--resume"])
         #expect(over.exitCode == 2 && over.errors.contains("step 3 already"))
     }
 
@@ -211,7 +211,7 @@ struct TrainingCommandTests {
         let path = folder.file("tree.jsonl")
         try write(#"{"text": "ab", "children": [{"text": "c"}, {"text": "d"}]}"#, path)
         let outcome = try await Program.run("data", path, "--sequence-length", "6", "--show", "1")
-        #expect(outcome.exitCode == 0 && outcome.output.contains("1 documents, 4 tokens"), "\(outcome.errors)")
+        #expect(outcome.exitCode == 0 && outcome.output.contains("1 document, 4 tokens"), "\(outcome.errors)")
         #expect(outcome.output.contains("d         2       -  [3, 4)"), "\(outcome.output)")
         let bad = try await Program.run("data", folder.file("none"))
         #expect(bad.exitCode == 2)

@@ -77,6 +77,13 @@ struct StepTraceTests {
         return file.caseNames.compactMap { try? file.readCase($0) }
     }()
 
+    @Test("every shipped step is among those that are walked here")
+    func complete() throws {
+        let file = try GoldenFile(reading: "\(EngineGoldenTests.goldens)/training/steps.h5")
+        #expect(!file.caseNames.isEmpty && Self.steps.map(\.name) == file.caseNames)
+        #expect(Self.steps.contains { !$0.intermediates.isEmpty })
+    }
+
     @Test("the goldens' steps", arguments: steps.map(\.name))
     func goldens(name: String) throws {
         let golden = try #require(Self.steps.first { $0.name == name })

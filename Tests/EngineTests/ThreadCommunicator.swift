@@ -48,8 +48,9 @@ final class ThreadCommunicator: Communicator {
     ) -> [Result<Value, any Error>] {
         let office = PostOffice(ranks)
         let results = Results<Value>(ranks)
-        let threads = (0..<ranks).map { rank in
-            PlatformThread {
+        // A thread that is not started leaves its place in the results empty, which traps.
+        let threads = (0..<ranks).compactMap { rank in
+            try? PlatformThread {
                 let communicator = ThreadCommunicator(rank: rank, office)
                 do { results.set(rank, .success(try body(communicator))) } catch {
                     results.set(rank, .failure(error))

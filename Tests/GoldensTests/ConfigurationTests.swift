@@ -14,7 +14,10 @@ struct ConfigurationTests {
         try c.validate()
         for bits in [true, false] {
             let text = try JSONValue.object(c.recipe(withBits: bits)).text()
-            guard case .object(let recipe) = try JSONValue(text: text) else { return }
+            guard case .object(let recipe) = try JSONValue(text: text) else {
+                Issue.record("a recipe is not an object")
+                return
+            }
             #expect(try ModelConfiguration(recipe: recipe) == c)
         }
         #expect(try ModelConfiguration.reading(preset.rawValue) == ModelConfiguration(preset: preset))

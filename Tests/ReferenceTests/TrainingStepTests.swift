@@ -176,7 +176,10 @@ struct TrainingStepTests {
         let two = Self.configuration { $0.ranks = 2 }
         let single = Self.batch(one)
         func twice(_ values: [Int32]) -> [Int32] { values + values }
-        guard case .tokens(let targets) = single.targets else { return }
+        guard case .tokens(let targets) = single.targets else {
+            Issue.record("the batch has no targets")
+            return
+        }
         let double = TrainingBatch(
             tokens: twice(single.tokens), targets: .tokens(twice(targets)), positions: twice(single.positions),
             visibilityStart: twice(single.visibilityStart), visibilityLimit: twice(single.visibilityLimit))

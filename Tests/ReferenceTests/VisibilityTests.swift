@@ -141,53 +141,6 @@ struct VisibilityTests {
         }
     }
 
-    @Test("V3: cumulative lengths and back; a mask that no documents make is an error")
-    func cumulative() throws {
-        for lengths in [[4], [1, 1, 1], [3, 5, 1]] as [[Int32]] {
-            let key = try Visibility.byKey(lengths: lengths)
-            let count = key.start.count
-            let mask = try Visibility(
-                orientation: .byKey, batch: 1, queries: count, keys: count, start: key.start, limit: key.limit)
-            let cumulative = try mask.cumulativeLengths()
-            #expect(cumulative.first == 0 && Int(cumulative.last!) == count)
-            #expect(try Visibility.lengths(cumulative: cumulative) == lengths)
-        }
-        let full = try Visibility(
-            orientation: .byQuery, batch: 1, queries: 3, keys: 3, start: [0, 0, 0], limit: [3, 3, 3])
-        #expect(throws: VisibilityBuildError.self) { try full.cumulativeLengths() }
-        for wrong in [[], [1, 2], [0, 2, 2]] as [[Int32]] {
-            #expect(throws: VisibilityBuildError.self) { try Visibility.lengths(cumulative: wrong) }
-        }
-    }
-
-    @Test("V3: FlashMask's bounds and back")
-    func columnBounds() throws {
-        var random = Random()
-        for _ in 0..<30 {
-            let (parents, lengths) = random.tree(nodes: random.below(8) + 1)
-            let tree = try Visibility.tree(parents: parents, lengths: lengths)
-            let count = tree.start.count
-            let mask = try Visibility(
-                orientation: .byKey, batch: 1, queries: count, keys: count, start: tree.start, limit: tree.limit)
-            let bounds = try mask.columnBounds()
-            let back = try Visibility(
-                columnBounds: bounds, perColumn: 2, causal: false, batch: 1, queries: count, keys: count)
-            #expect(back.dense == mask.dense)
-            // A causal mask needs the lower bound alone.
-            let lower = stride(from: 0, to: bounds.count, by: 2).map { bounds[$0] }
-            let causal = try Visibility(
-                columnBounds: lower, perColumn: 1, causal: true, batch: 1, queries: count, keys: count)
-            #expect(causal.dense == mask.dense)
-        }
-        // Rows 1 and 2 of 4 masked leave two intervals.
-        #expect(throws: VisibilityBuildError.self) {
-            try Visibility(columnBounds: [1, 3, 0, 0], perColumn: 4, causal: false, batch: 1, queries: 4, keys: 1)
-        }
-        #expect(throws: VisibilityBuildError.self) {
-            try Visibility(columnBounds: [5], perColumn: 1, causal: true, batch: 1, queries: 4, keys: 1)
-        }
-    }
-
     @Test("V2: lists that are no documents and no tree are errors that name the entry")
     func refusals() {
         #expect(throws: VisibilityBuildError.length(index: 1, 0)) { try Visibility.byQuery(.causal, lengths: [2, 0]) }
@@ -207,6 +160,9 @@ struct VisibilityTests {
             try Visibility.tree(parents: [-1, 0, 0, 1], lengths: [1, 1, 1, 1])
         }
         #expect(throws: VisibilityBuildError.self) { try Visibility.tree(parents: [-1], lengths: []) }
+        #expect(throws: VisibilityBuildError.cached(-1)) {
+            try Visibility.drafts(cached: -1, parents: [-1], lengths: [1])
+        }
     }
 
     @Test("V4: an interval that is not valid is an error that names batch, token and value")

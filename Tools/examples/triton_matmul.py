@@ -106,7 +106,7 @@ def on_h200(a: np.ndarray, b: np.ndarray, c: np.ndarray | None, mistake: str | N
     """The model: 16 products and the accumulator are added at once.
 
     Each is cut below 2^-25 of the largest one's power of two (the exponents of a product's factors are added, nothing
-    is normalised), what is left is added exactly, and the sum is cut to fp32.
+    is normalised; the power is never below 2^-133), what is left is added exactly, and the sum is cut to fp32.
     """
     a, b = bf16_to_fp32(a), bf16_to_fp32(b)
     depth = a.shape[1] // BLOCK_K * BLOCK_K if mistake == "remainder" else a.shape[1]
@@ -123,14 +123,16 @@ def on_h200(a: np.ndarray, b: np.ndarray, c: np.ndarray | None, mistake: str | N
     return d
 
 
+# The power of two by which terms are aligned is never below this one; a term that is zero counts with it.
+LOWEST_EXPONENT = -133
+
+
 def added_at_once(terms: list[tuple[float, float]]) -> float:
     """The sum of products as the tensor cores have it, cut to fp32."""
     if not all(math.isfinite(x) and math.isfinite(y) for x, y in terms):
         return sum(x * y for x, y in terms)  # NaN or an infinity; all else is finite and small beside it
-    terms = [(x, y) for x, y in terms if x and y]
-    if not terms:
-        return 0.0
-    unit = max(exponent(x) + exponent(y) for x, y in terms) - 25
+    exponents = [exponent(x) + exponent(y) if x and y else LOWEST_EXPONENT for x, y in terms]
+    unit = max([LOWEST_EXPONENT, *exponents]) - 25
     total = sum(int(math.ldexp(x * y, -unit)) for x, y in terms)  # int cuts towards zero; the rest is exact
     unit_of_fp32 = max(total.bit_length() - 24, -149 - unit, 0)
     cut = math.ldexp(abs(total) >> unit_of_fp32, unit_of_fp32 + unit)

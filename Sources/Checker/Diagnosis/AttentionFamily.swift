@@ -50,7 +50,7 @@ extension DeviationCatalog {
             + [
                 Deviation("rows.logits.bf16", "rounds the logits to bf16", ["Z1"]),
                 Deviation("rows.gradients.bf16", "rounds dP to bf16", ["Z2"]),
-            ]
+            ] + TileDeviations.outputs
     ) { reader, choices in
         let c = try reader.float("zreg_c")
         let form = try reader.choice("form", ["folded", "unfolded"])
@@ -97,7 +97,9 @@ struct AttentionVariant {
     private var isVisible: [Bool] = []
     /// What is added to logits that are masked, where masking is done so.
     private let bias: Float?
-    /// As specified, for the bias.
+    /// What stands in place of logits that are masked, where masking is done so.
+    private let replacement: Float?
+    /// As specified, for both.
     private var isUnmasked: [Bool] = []
 
     private let scaling: String?
@@ -139,18 +141,13 @@ struct AttentionVariant {
         flashTile = flash
         probabilities = flash == nil ? choices.on("attention.probabilities") : "unnormalised"
         let mask = choices.on("attention.mask")
-        bias =
-            switch mask {
-            case "added-minus-infinity"?: -.infinity
-            case "added-minus-1e9"?: -1e9
-            case "added-minus-10000"?: -10000
-            default: nil
-            }
+        bias = mask == "added-minus-infinity" ? -.infinity : Sentinel.value(mask, "added")
+        replacement = Sentinel.value(mask, "replaced-by")
         for b in 0..<b {
             for i in 0..<q {
                 for j in 0..<t {
                     isVisible.append(sees(b, i, j, mask))
-                    if bias != nil { isUnmasked.append(sees(b, i, j, nil)) }
+                    if bias != nil || replacement != nil { isUnmasked.append(sees(b, i, j, nil)) }
                 }
             }
         }
@@ -165,7 +162,7 @@ struct AttentionVariant {
 
     /// V1, V2.
     private func sees(_ b: Int, _ i: Int, _ j: Int, _ mask: String?) -> Bool {
-        if bias != nil, mask != nil { return true }
+        if bias != nil || replacement != nil, mask != nil { return true }
         let position = mask == "offset-ignored" ? i : offset + i
         switch mask {
         case "none"?: return true
@@ -229,6 +226,7 @@ struct AttentionVariant {
             }
             if logitsFormat == "bf16" { s = SumVariant.bf16(s) }
             if let bias, !isUnmasked[(b * q + i) * t + j] { s = s + bias }
+            if let replacement, !isUnmasked[(b * q + i) * t + j] { s = replacement }
             return s
         }
     }
@@ -479,33 +477,38 @@ struct AttentionVariant {
         entries.map { Deviation("attention.\($0.0)", $0.1, $0.2) }
     }
 
-    private static let masks = named([
-        ("mask.limit-inclusive", "counts visibility_limit as visible", ["V1"]),
-        ("mask.start-exclusive", "does not count visibility_start as visible", ["V1"]),
-        ("mask.limit-ignored", "ignores visibility_limit: siblings and later documents leak", ["V1", "V2"]),
-        ("mask.start-ignored", "ignores visibility_start", ["V1"]),
-        ("mask.window-wider", "sees one position more than the window", ["V2"]),
-        ("mask.window-narrower", "sees one position less than the window", ["V2"]),
-        ("mask.window-ignored", "ignores the window", ["V2"]),
-        ("mask.offset-ignored", "ignores query_offset", ["V1"]),
-        ("mask.causal", "takes a causal mask in place of the one given", ["V1", "V2"]),
-        (
-            "mask.causal-to-the-last-key",
-            "takes a causal mask that ends at the last key in place of the one given", ["V1", "V2"]
-        ),
-        ("mask.strictly-causal", "lets no token see itself", ["V2"]),
-        ("mask.none", "sees every key", ["V1"]),
-        ("mask.orientation-exchanged", "reads a by-key mask by query, and the reverse", ["V1"]),
-        (
-            "mask.added-minus-infinity",
-            "adds -infinity to masked logits: rows that see nothing are NaN, and masked NaNs leak", ["V4", "D3"]
-        ),
-        ("mask.added-minus-1e9", "adds -1e9 to masked logits: rows that see nothing are uniform", ["V4", "D3"]),
-        ("mask.added-minus-10000", "adds -10000 to masked logits: rows that see nothing are uniform", ["V4", "D3"]),
-        ("heads.modulo", "gives query head h the key/value head h mod G", ["Z2"]),
-        ("heads.first", "gives every query head the first key/value head", ["Z2"]),
-        ("inputs.keys-and-values-exchanged", "takes keys for values and the reverse", ["Z1"]),
-    ])
+    private static let masks =
+        named([
+            ("mask.limit-inclusive", "counts visibility_limit as visible", ["V1"]),
+            ("mask.start-exclusive", "does not count visibility_start as visible", ["V1"]),
+            ("mask.limit-ignored", "ignores visibility_limit: siblings and later documents leak", ["V1", "V2"]),
+            ("mask.start-ignored", "ignores visibility_start", ["V1"]),
+            ("mask.window-wider", "sees one position more than the window", ["V2"]),
+            ("mask.window-narrower", "sees one position less than the window", ["V2"]),
+            ("mask.window-ignored", "ignores the window", ["V2"]),
+            ("mask.offset-ignored", "ignores query_offset", ["V1"]),
+            ("mask.causal", "takes a causal mask in place of the one given", ["V1", "V2"]),
+            (
+                "mask.causal-to-the-last-key",
+                "takes a causal mask that ends at the last key in place of the one given", ["V1", "V2"]
+            ),
+            ("mask.strictly-causal", "lets no token see itself", ["V2"]),
+            ("mask.none", "sees every key", ["V1"]),
+            ("mask.orientation-exchanged", "reads a by-key mask by query, and the reverse", ["V1"]),
+            (
+                "mask.added-minus-infinity",
+                "adds -infinity to masked logits: rows that see nothing are NaN, and masked NaNs leak", ["V4", "D3"]
+            ),
+            ("heads.modulo", "gives query head h the key/value head h mod G", ["Z2"]),
+            ("heads.first", "gives every query head the first key/value head", ["Z2"]),
+            ("inputs.keys-and-values-exchanged", "takes keys for values and the reverse", ["Z1"]),
+        ])
+        + Sentinel.deviations(
+            "attention.mask", "added", "adds * to masked logits: rows that see nothing are uniform", ["V4", "D3"])
+        + Sentinel.deviations(
+            "attention.mask", "replaced-by",
+            "takes * for masked logits: rows that see nothing are uniform, rows of lower logits see what is masked",
+            ["V4", "D3"])
 
     private static let scales = named([
         ("scale.on-query", "scales the query, rounded to bf16, before the dot product", ["Z1", "F4"]),
@@ -571,6 +574,7 @@ struct AttentionVariant {
             ("statistics.sum-reciprocal", "gives the reciprocal of the sum", ["Z1"]),
             ("statistics.maximum-unscaled", "gives the maximum before scaling", ["Z1"]),
         ])
+        + TileDeviations.attention("keys") + TileDeviations.outputs
 
     static let backwardDeviations: [Deviation] =
         ZRegVariant.termDeviations(isScaled: true)
@@ -621,6 +625,7 @@ struct AttentionVariant {
         + [
             exchanged("dk", "dv"), exchanged("dq", "dk"), exchanged("dq", "dv"),
         ]
+        + TileDeviations.attention("keys") + TileDeviations.attention("queries") + TileDeviations.outputs
         + SumVariant.deviations(
             "attention.scores", ["Z1", "D1", "D2"], what: "the dot product of q and k",
             orders: SumVariant.fewTerms, flushes: ["none", "all"],

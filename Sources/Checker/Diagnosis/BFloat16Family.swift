@@ -56,6 +56,7 @@ extension DeviationCatalog {
         viaFloat("nan-unguarded", "computes in fp32 and rounds by integer addition, NaNs too", guardsNaN: false) {
             ($0 &+ 0x7FFF &+ ($0 >> 16 & 1)) >> 16
         },
+        viaDouble,
         elements("bf16.fma.unfused", "rounds the product of an fma before adding", ["B3"], ["bf16.fma"]) { x in
             var flags: Flags = []
             let product = BFloat16.multiply(x[0], x[1], rounding: .nearestEven, flags: &flags)
@@ -236,6 +237,21 @@ extension DeviationCatalog {
             })
     }
 
+    /// The operation in fp64, rounded to nearest, then in the mode of the recipe.
+    private static let viaDouble = Deviation(
+        "bf16.via-fp64.twice", "computes in fp64 and rounds a second time", ["B3", "B5"],
+        .answer { question, outputs in
+            guard let values = wideInDouble(question), let r = outputs["r"], r.type == .bf16 else { return nil }
+            guard case .string(let name)? = question.recipe["rounding"], name != "sr",
+                let mode = RoundingMode(name: name)
+            else { return nil }
+            let bits = values.map { value -> UInt16 in
+                var flags: Flags = []
+                return BFloat16.convert(doubleBits: value.bitPattern, rounding: mode, flags: &flags).bitPattern
+            }
+            return outputs.replacing("r", with: Tensor(bf16: bits, shape: r.shape))
+        })
+
     /// `r` of some operations element by element, from the bf16 inputs in their order.
     private static func elements(
         _ name: String, _ summary: String, _ clauses: [String], _ operations: Set<String>,
@@ -292,6 +308,30 @@ extension DeviationCatalog {
                         convert(Float(bf16: UInt16(a.bits(at: index))), r.type.rawValue).map { $0 & kept } ?? bits
                     })
             })
+    }
+
+    /// The result of the operation in fp64, rounded to nearest: of operations that fp64 has.
+    private static func wideInDouble(_ question: GoldenCase) -> [Double]? {
+        let tensors = question.inputs.tensors.map(\.tensor).filter { $0.type == .bf16 }
+        let compute: ([Double]) -> Double
+        switch question.op {
+        case "bf16.add": compute = { $0[0] + $0[1] }
+        case "bf16.sub": compute = { $0[0] - $0[1] }
+        case "bf16.div": compute = { $0[0] / $0[1] }
+        // The product is exact: 16 bits.
+        case "bf16.fma": compute = { $0[0] * $0[1] + $0[2] }
+        case "bf16.from":
+            guard let a = question.inputs["a"] else { return nil }
+            return switch a.type {
+            case .uint64: (0..<a.count).map { Double(a.bits(at: $0)) }
+            case .int64: (0..<a.count).map { Double(Int64(bitPattern: a.bits(at: $0))) }
+            default: nil
+            }
+        default: return nil
+        }
+        return (0..<(tensors.first?.count ?? 0)).map { index in
+            compute(tensors.map { Double(Float(bf16: UInt16($0.bits(at: index)))) })
+        }
     }
 
     /// The result of the operation in fp32, rounded to nearest: of operations that fp32 has.

@@ -1,6 +1,7 @@
 import GoldenIO
 import JSON
 import Pages
+import Platform
 
 /// A diagnosis as people and programs read it: what was judged, and the names of what has other bits.
 public struct DiagnosisReport: Sendable {
@@ -82,30 +83,34 @@ public struct DiagnosisReport: Sendable {
         for operation in operations {
             for output in operation.outputs {
                 let code = output.isWrong ? "31" : "32"
-                lines.append("\(colour(operation.op, code)): outputs/\(output.name) \(standing(output))")
+                lines.append(
+                    colour(PlainText.shown(operation.op), code)
+                        + PlainText.shown(": outputs/\(output.name) \(standing(output))"))
                 lines += findings(operation, output).map { finding in
-                    "  \(finding.isName ? colour(finding.text, "32") : finding.text)"
+                    let text = PlainText.shown(finding.text)
+                    return "  \(finding.isName ? colour(text, "32") : text)"
                 }
             }
             if let common = common(operation) { lines.append("  \(common)") }
             if let departure = operation.departure {
-                lines.append("  \(place(departure))")
+                lines.append(PlainText.shown("  \(place(departure))"))
                 lines.append("      expected \(text(departure.expected))")
                 lines.append("      got      \(text(departure.got))")
             }
             lines.append("")
         }
         for fault in faults {
-            lines.append("\(colour(fault.op, "31")): \(fault.verdict.rawValue): \(fault.note)")
-            lines += fault.lines.map { "  \($0)" }
+            lines.append(
+                colour(PlainText.shown(fault.op), "31") + PlainText.shown(": \(fault.verdict.rawValue): \(fault.note)"))
+            lines += fault.lines.map { PlainText.shown("  \($0)") }
             lines.append("")
         }
         if !judged.skipped.isEmpty {
-            lines.append("skipped, not implemented (cases):")
-            lines += judged.skippedOperationsBySuite.map { "  \($0.suite): \($0.operations)" }
+            lines.append("skipped: the implementation gives no output for them (cases):")
+            lines += judged.skippedOperationsBySuite.map { PlainText.shown("  \($0.suite): \($0.operations)") }
             lines.append("")
         }
-        for note in judged.notes.prefix(10) { lines.append("note: \(note)") }
+        for note in judged.notes.prefix(10) { lines.append(PlainText.shown("note: \(note)")) }
         if judged.notes.count > 10 { lines.append("note: ... and \(judged.notes.count - 10) more") }
         let (verdict, rest) = summary
         lines.append(colour(verdict, judged.conforms ? "32" : "31") + rest)
@@ -192,7 +197,7 @@ public struct DiagnosisReport: Sendable {
             )
         }
         if wrong == 0 {
-            return ("DOES NOT CONFORM", ": \(faults); no wrong bits in what was answered\(other)\(unanswered)")
+            return (judged.judgement.word, ": \(faults); no wrong bits in what was answered\(other)\(unanswered)")
         }
         let thin = outputs.count { $0.isWrong && $0.isNamed && $0.evidence.isThin }
         let places = operations.count { $0.outputs.contains(where: \.isWrong) }
@@ -242,7 +247,7 @@ public struct DiagnosisReport: Sendable {
             page.preformatted(fault.lines.joined(separator: "\n"))
         }
         if !judged.skipped.isEmpty {
-            page.heading("Skipped: the implementation does not have them")
+            page.heading("Skipped: the implementation gives no output for them")
             page.facts(judged.skippedOperationsBySuite.map { ($0.suite, $0.operations) })
         }
         if !judged.notes.isEmpty {
@@ -328,9 +333,4 @@ public struct DiagnosisReport: Sendable {
             "spoilt_outputs": .array(one.spoiltOutputs.map(JSONValue.string)),
         ])
     }
-}
-
-/// "1 case", "3 cases", "2 sets" where the plural has another form.
-package func counted(_ count: Int, _ noun: String, _ plural: String? = nil) -> String {
-    "\(count) \(count == 1 ? noun : plural ?? noun + "s")"
 }

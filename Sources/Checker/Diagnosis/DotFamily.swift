@@ -20,7 +20,8 @@ extension DeviationCatalog {
     static let dotFamily = VariantFamily(
         name: "dot", operations: ["dot.gemm"],
         deviations: SumVariant.deviations(
-            "dot", ["D1", "D2"], flushes: ["none", "inputs", "outputs", "all", "before-rounding"], products: true)
+            "dot", ["D1", "D2"], flushes: ["none", "inputs", "outputs", "all", "before-rounding"],
+            accumulations: ["unfused", "truncating", "bf16", "fp16", "fp64", "exact"], products: true)
             + [
                 Deviation("dot.c.ignored", "leaves C out", ["D1", "D2"]),
                 Deviation("dot.c.added-last", "adds C at the end instead of starting from it", ["D1", "D2"]),
@@ -30,7 +31,7 @@ extension DeviationCatalog {
                 Deviation("dot.terms.remainder-16-missing", "leaves out what does not fill 16 terms", ["D1", "D2"]),
                 Deviation("dot.terms.absolute", "multiplies magnitudes", ["D1", "D2"]),
                 Deviation("dot.b.transposed", "reads B as [N, K]", []),
-            ]
+            ] + TileDeviations.terms("dot.depth", "terms", ["D1", "D2"]) + TileDeviations.outputs
     ) { reader, choices in
         let recipe = try reader.choice("dot", DotRecipe.self)
         let a = try reader.bf16("a", "M", "K").map(Float.init(bf16:))
@@ -47,6 +48,7 @@ extension DeviationCatalog {
             case "remainder-16-missing": 0..<k - k % 16
             default: 0..<k
             }
+        let lost = TileDeviations.lost(k, choices.on("dot.depth"))
         let isTransposed = choices.has("dot.b.transposed")
         let isAbsolute = choices.has("dot.terms.absolute")
         let lastC = choices.has("dot.c.added-last")
@@ -54,6 +56,7 @@ extension DeviationCatalog {
         for i in 0..<m {
             for j in 0..<n {
                 let row = terms.map { l -> SumVariant.Term? in
+                    if lost.contains(l) { return nil }
                     let (x, y) = (a[i * k + l], isTransposed ? b[j * k + l] : b[l * n + j])
                     return isAbsolute ? (x.magnitude, y.magnitude) : (x, y)
                 }
@@ -76,7 +79,8 @@ extension DeviationCatalog {
                 Deviation("sum.terms.absolute", "adds magnitudes", ["R1"]),
                 Deviation("sum.terms.squared", "squares x where a product is asked for", ["R1"]),
                 Deviation("sum.y.ignored", "leaves y out", ["R1"]),
-            ]
+            ] + TileDeviations.terms("sum.depth", "terms", ["R1", "R2", "R3"])
+            + TileDeviations.outputs.filter { $0.axis == "tile.columns" }
     ) { reader, choices in
         let x = try reader.floats("x", "m", "n")
         let y = reader.hasInput("y") ? try reader.floats("y", "m", "n") : nil
@@ -95,11 +99,13 @@ extension DeviationCatalog {
             case "remainder-16-missing": n - n % 16
             default: n
             }
+        let lost = TileDeviations.lost(n, choices.on("sum.depth"))
         var sums: [Float] = []
         for row in 0..<m {
             sums.append(
                 sum.sum([
                     (0..<count).map { i -> SumVariant.Term? in
+                        if lost.contains(i) { return nil }
                         let place = row * n + i
                         var term = (x: x[place], y: choices.has("sum.y.ignored") ? 1 : y?[place] ?? 1)
                         if choices.has("sum.terms.squared"), y != nil { term.y = term.x }

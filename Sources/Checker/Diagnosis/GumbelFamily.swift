@@ -98,7 +98,8 @@ extension DeviationCatalog {
 
         init(_ s: [Float], _ choices: Choices) {
             form = choices.on("gumbel.log-softmax")
-            var maximum = s.reduce(-Float.infinity) { $1 > $0 ? $1 : $0 }
+            let first = Sentinel.value(choices.on("gumbel.maximum"), "from") ?? -Float.infinity
+            var maximum = s.reduce(first) { $1 > $0 ? $1 : $0 }
             if maximum == 0 || form == "maximum-missing" { maximum = 0 }
             let variant = SumVariant(order: .lanes(16)).under(choices, "gumbel.sum")
             let shift = maximum
@@ -150,7 +151,8 @@ extension DeviationCatalog {
                 }
             }
             func ranked(_ key: [Float]) -> [Int] {
-                entries.sorted { a, b in
+                let lowest = Sentinel.value(choices.on("gumbel.best"), "above") ?? -.infinity
+                return entries.filter { key[$0] > lowest || lowest == -.infinity }.sorted { a, b in
                     if key[a] != key[b] { return key[a] > key[b] }
                     return choices.has("gumbel.ties.higher-id") ? a > b : a < b
                 }
@@ -256,6 +258,7 @@ extension DeviationCatalog {
             let softmax = LogSoftmax(s, choices)
             let logp = s.map(softmax.logProbability)
             for slot in 0..<k {
+                let lowest = Sentinel.value(choices.on("gumbel.best"), "above") ?? -.infinity
                 var best: (id: Int, phi: Float)?
                 for j in 0..<v where s[j] != -.infinity || choices.has("gumbel.empty.minus-infinity-enters") {
                     let draw =
@@ -273,6 +276,7 @@ extension DeviationCatalog {
                         default: logp[j]
                         }
                     let phi = key + noise(draw)
+                    if phi <= lowest && lowest > -.infinity { continue }
                     let isBetter =
                         best.map { $0.phi < phi || $0.phi == phi && choices.has("gumbel.ties.higher-id") } ?? true
                     if isBetter { best = (j, phi) }
@@ -377,7 +381,12 @@ extension DeviationCatalog {
     }
 
     private static let gumbelSamples: [Deviation] =
-        alternatives(
+        Sentinel.deviations(
+            "gumbel.maximum", "from", "starts the maximum of a row at * in place of -infinity", ["K1", "Z1", "R4"]
+        ).filter { !$0.name.hasSuffix("lowest") }
+        + Sentinel.deviations(
+            "gumbel.best", "above", "lets only phi above * enter the sample, in place of all above -infinity", ["K1"])
+        + alternatives(
             "weight", ["K2"],
             [
                 "uncorrected": "gives the probability as weight: w = p",
@@ -544,5 +553,5 @@ extension DeviationCatalog {
             accumulations: ["truncating", "bf16", "fp64"], zero: false)
         + SumVariant.deviations(
             "gumbel.inner", ["K3", "R1"], what: "over y dy", orders: otherOrders,
-            accumulations: ["unfused", "truncating", "bf16", "fp64"], zero: false)
+            accumulations: SumVariant.ofProducts, zero: false)
 }

@@ -53,7 +53,8 @@ extension DeviationCatalog {
             + SumVariant.deviations(
                 "rmsnorm.dgain", ["T2", "R3"], what: "the gain's gradient",
                 orders: SumVariant.someTerms.filter { $0 != "ascending" } + ["lanes-16"],
-                accumulations: SumVariant.ofProducts, zero: false), compute: rmsnorm)
+                accumulations: SumVariant.ofProducts, zero: false)
+            + TileDeviations.outputs, compute: rmsnorm)
 
     @Sendable private static func rmsnorm(_ reader: inout CaseReader, _ choices: Choices) throws -> CaseResult {
         var epsilon = try reader.float("epsilon")
@@ -179,6 +180,7 @@ extension DeviationCatalog {
                 ("arithmetic.unfused", "rounds both products before they are added"),
                 ("arithmetic.fused-other", "fuses the other product into the addition"),
                 ("arithmetic.fp64", "rounds once, from fp64"),
+                ("arithmetic.fused-in-fp64", "takes the fused multiply-add in fp64 and rounds it to fp32 on the way"),
                 ("arithmetic.bf16-products", "rounds both products to bf16"),
                 ("angle.rounded", "rounds position times frequency to fp32 before the sine"),
                 ("angle.bf16", "rounds position times frequency to bf16 before the sine"),
@@ -276,6 +278,7 @@ extension DeviationCatalog {
             case "unfused"?: x * c + y * s
             case "fused-other"?: HardwareFloat32.fusedMultiplyAdd(y, s, x * c)
             case "fp64"?: Float(Double(x) * Double(c) + Double(y) * Double(s))
+            case "fused-in-fp64"?: SumVariant.fusedInDouble(x, c, y * s)
             case "bf16-products"?: SumVariant.bf16(x * c) + SumVariant.bf16(y * s)
             default: HardwareFloat32.fusedMultiplyAdd(x, c, y * s)
             }
@@ -394,7 +397,11 @@ extension DeviationCatalog {
                     ("sequences.tokens-outermost", "sums over the sequences inside each token in dw"),
                     ("weight.transposed", "reads w as [out, in]"),
                     ("weight.transposed-in-dx", "takes dx of w as [out, in]"),
-                ]), compute: linear)
+                ])
+            + TileDeviations.inputs("linear.depth-of-y", "inputs", ["T2", "D4"], [("x", 1)])
+            + TileDeviations.inputs("linear.depth-of-dx", "outputs", ["T2", "D4"], [("dy", 1)])
+            + TileDeviations.inputs("linear.depth-of-dw", "tokens", ["T2", "D4"], [("x", 2), ("dy", 2)])
+            + TileDeviations.outputs, compute: linear)
 
     @Sendable private static func linear(_ reader: inout CaseReader, _ choices: Choices) throws -> CaseResult {
         let recipe = try reader.choice("dot", DotRecipe.self)

@@ -22,7 +22,7 @@ extension DeviationCatalog {
                     ("ignored.as-last-token", "takes the last token where there is no target"),
                     ("ignored.gradient-kept", "keeps P as the gradient of rows without a target"),
                     ("ignored.zreg-kept", "keeps the z-regulariser's gradient in rows without a target"),
-                ]), compute: crossEntropy)
+                ]) + TileDeviations.outputs, compute: crossEntropy)
 
     @Sendable private static func crossEntropy(_ reader: inout CaseReader, _ choices: Choices) throws -> CaseResult {
         let loss = try LossVariant(&reader, choices)
@@ -83,7 +83,8 @@ extension DeviationCatalog {
                 zero: false)
             + SumVariant.deviations(
                 "loss.total", ["T2", "K4", "R1"], what: "the sum of the weights",
-                orders: SumVariant.fewTerms, accumulations: SumVariant.ofSums, zero: false),
+                orders: SumVariant.fewTerms, accumulations: SumVariant.ofSums, zero: false)
+            + TileDeviations.outputs,
         compute: sparseCrossEntropy)
 
     @Sendable private static func sparseCrossEntropy(_ reader: inout CaseReader, _ choices: Choices) throws

@@ -55,6 +55,7 @@ extension DeviationCatalog {
                 ]),
             rounding("toward-zero", "rounds toward zero"), rounding("up", "rounds up"), rounding("down", "rounds down"),
             rounding("bf16", "gives a result of bf16's precision"),
+            rounding("through-fp64", "rounds the result to fp64 and then to fp32"),
             .input("math.inputs.flushed", "reads subnormal inputs as zero", ["E1", "F3"], "x") {
                 $1.mapping { $0 & 0x7F80_0000 == 0 ? $0 & 0x8000_0000 : $0 }
             },
@@ -135,6 +136,7 @@ extension DeviationCatalog {
                     guard truth.isFinite, truth != 0 else { return nearest }
                     switch name {
                     case "bf16": return SumVariant.bf16(nearest)
+                    case "through-fp64": return SoftFloat32.convert(truth)
                     case "toward-zero":
                         return Double(nearest).magnitude > truth.magnitude
                             ? (nearest.isInfinite

@@ -15,6 +15,7 @@ extension DeviationCatalog {
                 ("decay.missing", "leaves the decay out"),
                 ("decay.not-times-rate", "decays weights without the factor of the learning rate"),
                 ("decay.unfused", "rounds decay times weight before it is added"),
+                ("decay.fused-in-fp64", "adds decay times weight in fp64 and rounds to fp32 a second time"),
                 ("decay.of-new-weight", "decays the updated weight"),
                 ("decay.times-step", "multiplies the decay by the step"),
                 ("bias.in-step-size", "corrects the first moment's bias in the step size"),
@@ -29,11 +30,13 @@ extension DeviationCatalog {
                 ("epsilon.before-correction", "adds epsilon before the second moment's correction"),
                 ("epsilon.missing", "leaves epsilon out"), ("epsilon.1e-8", "takes 1e-8 for epsilon"),
                 ("m.unfused", "rounds both products of the first moment before they are added"),
+                ("m.fused-in-fp64", "takes the first moment in fp64 and rounds it to fp32 a second time"),
                 ("m.lerp", "moves the first moment by a fused multiply-add of 1 - beta1 and its distance to g"),
                 ("m.lerp-unfused", "moves the first moment by the rounded product of 1 - beta1 and its distance to g"),
                 ("m.fused-other", "fuses the gradient's product into the first moment"),
                 ("m.undamped", "adds the whole gradient to the first moment"),
                 ("v.unfused", "rounds both products of the second moment before they are added"),
+                ("v.fused-in-fp64", "takes the second moment in fp64 and rounds it to fp32 a second time"),
                 ("v.fused-other", "fuses the gradient's product into the second moment"),
                 ("v.square-first", "squares the gradient before it is multiplied by 1 - beta2"),
                 ("v.unclipped", "takes the second moment of the gradient before clipping"),
@@ -52,6 +55,7 @@ extension DeviationCatalog {
                 ("norm.squared", "gives the norm's square"),
                 ("norm.after-clipping", "gives the norm after clipping"),
                 ("update.unfused", "rounds rate times update before it is subtracted"),
+                ("update.fused-in-fp64", "subtracts rate times update in fp64 and rounds to fp32 a second time"),
                 ("update.negated", "adds the update instead of subtracting it"),
                 ("update.reciprocal", "multiplies by the reciprocal of the denominator"),
                 ("update.rsqrt", "multiplies by the reciprocal root, epsilon under it"),
@@ -65,7 +69,7 @@ extension DeviationCatalog {
             + SumVariant.deviations(
                 "adamw.norm-sum", ["T4", "R2"], what: "the norm's sum of squares",
                 orders: SumVariant.rowTerms + ["blocks-128", "blocks-256", "lanes-16-of-1024"],
-                accumulations: SumVariant.ofSums, zero: false),
+                accumulations: SumVariant.ofSums + ["fused-in-fp64"], zero: false),
         compute: adamw)
 
     @Sendable private static func adamw(_ reader: inout CaseReader, _ choices: Choices) throws -> CaseResult {
@@ -166,6 +170,7 @@ extension DeviationCatalog {
             m[index] =
                 switch mChoice {
                 case "unfused"?: beta1 * oldM + rest1 * x
+                case "fused-in-fp64"?: SumVariant.fusedInDouble(beta1, oldM, rest1 * x)
                 case "lerp"?: HardwareFloat32.fusedMultiplyAdd(rest1, x - oldM, oldM)
                 case "lerp-unfused"?: oldM + rest1 * (x - oldM)
                 case "fused-other"?: HardwareFloat32.fusedMultiplyAdd(rest1, x, beta1 * oldM)
@@ -176,6 +181,7 @@ extension DeviationCatalog {
             v[index] =
                 switch vChoice {
                 case "unfused"?: beta2 * oldV + rest2 * y * y
+                case "fused-in-fp64"?: SumVariant.fusedInDouble(beta2, oldV, rest2 * y * y)
                 case "fused-other"?: HardwareFloat32.fusedMultiplyAdd(rest2 * y, y, beta2 * oldV)
                 case "square-first"?: HardwareFloat32.fusedMultiplyAdd(beta2, oldV, rest2 * (y * y))
                 case "undamped"?: HardwareFloat32.fusedMultiplyAdd(beta2, oldV, y * y)
@@ -218,6 +224,7 @@ extension DeviationCatalog {
                 case "separate"?: weight = weight * (1 - rate * weightDecay)
                 case "not-times-rate"?: weight = HardwareFloat32.fusedMultiplyAdd(-weightDecay, weight, weight)
                 case "unfused"?: u = weightDecay * weight + u
+                case "fused-in-fp64"?: u = SumVariant.fusedInDouble(weightDecay, weight, u)
                 case "l2"?, "missing"?, "of-new-weight"?: break
                 default: u = HardwareFloat32.fusedMultiplyAdd(weightDecay, weight, u)
                 }
@@ -225,6 +232,7 @@ extension DeviationCatalog {
             weight =
                 switch update {
                 case "unfused"?: weight - rate * u
+                case "fused-in-fp64"?: SumVariant.fusedInDouble(-rate, u, weight)
                 case "negated"?: HardwareFloat32.fusedMultiplyAdd(rate, u, weight)
                 default: HardwareFloat32.fusedMultiplyAdd(-rate, u, weight)
                 }

@@ -22,6 +22,8 @@ struct SoftmaxVariant: Sendable {
     }
 
     private let shift: String?
+    /// Where the maximum starts, if not at -infinity.
+    private let sentinel: Float?
     private let exponential: String?
     private let division: String?
     private let logarithm: String?
@@ -37,6 +39,7 @@ struct SoftmaxVariant: Sendable {
 
     init(_ choices: Choices) {
         shift = choices.on("softmax.shift")
+        sentinel = Sentinel.value(shift, "from")
         exponential = choices.on("softmax.exp")
         division = choices.on("softmax.division")
         logarithm = choices.on("softmax.z")
@@ -174,6 +177,7 @@ struct SoftmaxVariant: Sendable {
         case "first"?: return first
         case "magnitude"?: return visible.reduce(0) { Self.larger($0, $1.magnitude) } + 0
         case "from-zero"?: return visible.reduce(0, Self.larger) + 0
+        case _ where sentinel != nil: return visible.reduce(sentinel ?? 0, Self.larger) + 0
         case "nan-ignored"?:
             let numbers = visible.filter { !$0.isNaN }
             return numbers.isEmpty ? .nan : numbers.dropFirst().reduce(numbers[0], Self.larger) + 0
@@ -329,6 +333,8 @@ extension SoftmaxVariant {
         add("division.flushed", "flushes subnormal probabilities to zero", ["Z1", "F3"])
         add("shift.missing", "subtracts no maximum")
         add("shift.from-zero", "starts the maximum at 0", ["Z1", "R4"])
+        all += Sentinel.deviations(
+            "softmax.shift", "from", "starts the maximum at * in place of -infinity", ["Z1", "R4"])
         add("shift.first", "subtracts the first visible logit", ["Z1", "R4"])
         add("shift.magnitude", "subtracts the largest magnitude", ["Z1", "R4"])
         add("shift.nan-ignored", "takes a maximum that passes over NaN", ["Z1", "R4"])
@@ -399,8 +405,9 @@ extension SumVariant {
     static let ofSums = ["truncating", "bf16", "fp64"]
     /// For dot products of bf16 values, which tensor cores add in fp16 too.
     static let ofDots = ofSums + ["fp16"]
-    /// For sums of fp32 products.
-    static let ofProducts = ["unfused", "truncating", "bf16", "fp64"]
+    /// For sums of fp32 products. Fused in fp64, sums of bf16 products have the same bits: those are no midpoints of fp32, nor do they make one
+    /// with an accumulator that takes more than 53 bits.
+    static let ofProducts = ["unfused", "fused-in-fp64", "truncating", "bf16", "fp64"]
     /// Orders of a few terms: a head dimension, the rows of a small case.
     static let fewTerms = [
         "ascending", "odd-first", "descending", "pairwise", "blocks-4", "lanes-2", "lanes-4", "lanes-8-ascending",

@@ -26,6 +26,8 @@ struct SumVariant: Sendable, Hashable {
     enum Arithmetic: Sendable, Hashable {
         /// One rounding a term, to nearest even.
         case fused
+        /// The same in binary64, rounded to fp32 a second time.
+        case fusedInDouble
         /// The product is rounded to fp32 first.
         case unfused
         /// One rounding a term, toward zero.
@@ -167,6 +169,7 @@ struct SumVariant: Sendable, Hashable {
             switch arithmetic {
             case .fp64, .exact: z + Double(x) * Double(y)
             case .fused: rounded(x, y, Float(z))
+            case .fusedInDouble: Double(Self.fusedInDouble(x, y, Float(z)))
             case .unfused: rounded(x * y, 1, Float(z))
             case .truncating: Double(truncated(x, y, Float(z)))
             case .bf16: Double(Self.bf16(Float(rounded(x, y, Float(z)))))
@@ -228,6 +231,11 @@ struct SumVariant: Sendable, Hashable {
         return result
     }
 
+    /// RNE32(RNE64(x y + z)): the product is exact in binary64, the sum is not.
+    static func fusedInDouble(_ x: Float, _ y: Float, _ z: Float) -> Float {
+        SoftFloat32.convert(Double(x) * Double(y) + Double(z))
+    }
+
     static func bf16(_ x: Float) -> Float { SoftFloat32.convert(bfloat16Bits: SoftFloat32.roundToBFloat16(x)) }
 
     static func fp16(_ x: Float) -> Float { x.roundedToBinary16 }
@@ -260,6 +268,7 @@ extension SumVariant {
         }
         switch choices.on(prefix + ".accumulate") {
         case "unfused": variant.arithmetic = .unfused
+        case "fused-in-fp64": variant.arithmetic = .fusedInDouble
         case "truncating": variant.arithmetic = .truncating
         case "bf16": variant.arithmetic = .bf16
         case "fp16": variant.arithmetic = .fp16
@@ -312,7 +321,8 @@ extension SumVariant {
     static func deviations(
         _ prefix: String, _ clauses: [String], what: String = "", orders wanted: [String]? = nil,
         flushes: [String] = [],
-        accumulations: [String] = ["unfused", "truncating", "bf16", "fp16", "fp64", "exact"], products: Bool = false,
+        accumulations: [String] = ["unfused", "fused-in-fp64", "truncating", "bf16", "fp16", "fp64", "exact"],
+        products: Bool = false,
         zero: Bool = true
     ) -> [Deviation] {
         let of = what.isEmpty ? "" : " (\(what))"
@@ -321,6 +331,7 @@ extension SumVariant {
         }
         for (name, summary) in [
             ("unfused", "rounds each product before it is added"),
+            ("fused-in-fp64", "takes each fused multiply-add in fp64 and rounds it to fp32 a second time"),
             ("truncating", "cuts instead of rounding at each addition"),
             ("bf16", "accumulates in bf16"), ("fp16", "accumulates in fp16"),
             ("fp64", "accumulates in fp64 and rounds at the end"),

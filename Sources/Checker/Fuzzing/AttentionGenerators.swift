@@ -57,7 +57,13 @@ struct MaskDraft {
             }
         case .tileEdge:
             orientation = random.pick(MaskOrientation.allCases)
-            if random.bool() { keys = random.edgeSize(atMost: longest) }
+            // Long in one direction: the reference's work stays bounded.
+            if random.chance(3) {
+                (queries, keys) = (min(t, 5), random.edgeSize(atMost: FuzzRandom.longest))
+                if random.bool() { (queries, keys) = (keys, queries) }
+            } else if random.bool() {
+                keys = random.edgeSize(atMost: longest)
+            }
         case .degenerate:
             orientation = random.pick(MaskOrientation.allCases)
             keys = random.below(2)
@@ -163,7 +169,9 @@ private func attention(_ op: String) -> CaseGenerator {
         let h = g * (1 + random.below(random.chance(3) ? 3 : 1))
         let d =
             caseClass == .tileEdge
-            ? random.pick([1, 2, 3, 7, 8, 15, 16, 17, 24, 31, 32, 33])
+            ? (random.chance(4)
+                ? random.pick([63, 64, 65, 127, 128, 129, 255, 256, 257])
+                : random.pick([1, 2, 3, 7, 8, 15, 16, 17, 24, 31, 32, 33]))
             : caseClass == .degenerate ? 1 + random.below(2) : 1 + random.below(9)
         let mask = MaskDraft(caseClass, batch: b, longest: caseClass == .tileEdge ? 33 : 14, &random)
         let (q, t) = (mask.queries, mask.keys)
@@ -211,7 +219,7 @@ let attentionGenerators: [CaseGenerator] = [
         }
     ) { caseClass, random in
         var (n, m) = (1 + random.below(4), 1 + random.below(40))
-        if caseClass == .tileEdge { m = random.edgeSize(atMost: 129) }
+        if caseClass == .tileEdge { m = random.edgeSize(atMost: FuzzRandom.longest) }
         if caseClass == .degenerate { (n, m) = (random.below(2), random.below(2)) }
         let s = logits(n, m, caseClass, &random)
         let dp = (0..<n * m).map { _ -> Float in

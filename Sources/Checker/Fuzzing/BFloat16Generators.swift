@@ -12,7 +12,8 @@ private func roundingWords(_ count: Int, _ random: inout FuzzRandom) -> Tensor {
 }
 
 private func count(_ caseClass: CaseClass, _ random: inout FuzzRandom) -> Int {
-    caseClass == .degenerate ? random.below(2) : random.chance(2) ? random.edgeSize(atMost: 129) : 64 + random.below(96)
+    caseClass == .degenerate
+        ? random.below(2) : random.chance(2) ? random.edgeSize(atMost: FuzzRandom.longest) : 64 + random.below(96)
 }
 
 /// A bf16 with a biased exponent, held inside the finite ones.

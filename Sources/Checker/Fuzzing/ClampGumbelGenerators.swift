@@ -97,7 +97,7 @@ private func stream(_ random: inout FuzzRandom) -> [String: JSONValue] {
 private func sizes(_ caseClass: CaseClass, _ random: inout FuzzRandom) -> (n: Int, v: Int) {
     switch caseClass {
     case .degenerate: (random.below(2), random.below(2))
-    case .tileEdge: (1 + random.below(3), random.edgeSize(atMost: 129))
+    case .tileEdge: (1 + random.below(3), random.edgeSize(atMost: FuzzRandom.longest))
     default: (1 + random.below(4), 1 + random.below(40))
     }
 }

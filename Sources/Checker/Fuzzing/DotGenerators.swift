@@ -25,9 +25,9 @@ let dotGenerators: [CaseGenerator] =
                 // One long side at a time: tiles of rows, of columns, and blocks along K.
                 let sizes = [random.edgeSize(atMost: 17), random.edgeSize(atMost: 17), random.edgeSize(atMost: 33)]
                 let long = random.below(3)
-                m = long == 0 ? random.edgeSize(atMost: 129) : sizes[0]
-                n = long == 1 ? random.edgeSize(atMost: 129) : sizes[1]
-                k = long == 2 ? random.pick([255, 256, 257, 511, 512, 513, 129]) : sizes[2]
+                m = long == 0 ? random.edgeSize(atMost: FuzzRandom.longest) : sizes[0]
+                n = long == 1 ? random.edgeSize(atMost: FuzzRandom.longest) : sizes[1]
+                k = long == 2 ? random.pick([63, 64, 65, 127, 128, 129, 255, 256, 257, 511, 512, 513]) : sizes[2]
             case .degenerate: (m, k, n) = (random.below(2), random.below(2), random.below(2))
             case .cancellation: k = 2 * (1 + random.below(12))
             default: break
@@ -106,7 +106,7 @@ let dotGenerators: [CaseGenerator] =
             switch caseClass {
             case .tileEdge where order == "lane16x4096":
                 (m, n) = (1, random.pick([4095, 4096, 4097, 4111, 4112, 4113, 8191, 8192, 8193]))
-            case .tileEdge: n = random.edgeSize(atMost: 129)
+            case .tileEdge: n = random.edgeSize(atMost: FuzzRandom.longest)
             case .degenerate: (m, n) = (random.below(2), random.below(2))
             default: break
             }

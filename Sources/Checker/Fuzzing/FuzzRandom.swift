@@ -86,13 +86,26 @@ struct FuzzRandom {
         return result
     }
 
-    /// A size at which kernels change what they do: 1, primes, one round of 8, 16 or 32 lanes and its neighbours.
+    /// The longest side of a case.
+    static let longest = 300
+
+    /// A size at which kernels change what they do: 1, primes, the ends of tiles and lanes of 8 to 256 and their neighbours.
     mutating func edgeSize(atMost limit: Int) -> Int {
         let sizes = [
             1, 2, 3, 5, 6, 7, 8, 9, 11, 13, 15, 16, 17, 23, 31, 32, 33, 47, 48, 49, 63, 64, 65, 95, 96, 97, 127, 128,
-            129,
+            129, 191, 192, 193, 255, 256, 257, 300,
         ]
         return pick(sizes.filter { $0 <= limit })
+    }
+
+    /// Sizes of several dimensions at the ends of tiles, each at most its limit; every other time one of them is long and the others are at most 9, so
+    /// that the work stays bounded.
+    mutating func edgeSizes(atMost limits: [Int]) -> [Int] {
+        let long = bool() ? below(limits.count) : nil
+        return limits.enumerated().map { index, limit in
+            guard let long else { return edgeSize(atMost: limit) }
+            return index == long ? edgeSize(atMost: Self.longest) : edgeSize(atMost: min(9, limit))
+        }
     }
 
     /// A prime size.

@@ -1,6 +1,7 @@
 import GoldenIO
 import Goldens
 import JSON
+import Platform
 
 /// What a run did and found, for people and for programs.
 public struct FuzzReport: Sendable {
@@ -23,18 +24,18 @@ public struct FuzzReport: Sendable {
         var lines = operations() + [""] + classes()
         for failure in run.failures {
             lines.append("")
-            lines += details(failure, heading: colour("FAILED", "31"))
+            let (head, rest) = details(failure)
+            lines.append(colour("FAILED", "31") + "  " + PlainText.shown(head))
+            lines += rest.map(PlainText.shown)
         }
         if !run.coverage.missing.isEmpty {
-            lines += ["", "note: not answered, for want of the operation or recipe: \(missing())"]
+            lines += ["", PlainText.shown("note: not answered, for want of the operation or recipe: \(missing())")]
         }
-        let verdict =
-            run.coverage.cases == 0
-            ? "NOTHING JUDGED" : run.conforms ? colour("CONFORMS", "32") : colour("DOES NOT CONFORM", "31")
+        let verdict = colour(run.judgement.word, run.conforms ? "32" : "31")
         let failed = run.coverage.failures == 0 ? "none failed" : "\(run.coverage.failures) failed"
         lines += [
             "",
-            "\(verdict): \(run.coverage.cases) cases, \(run.coverage.elements) elements, \(failed); \(subject); seed 0x\(hexadecimal(run.seed, digits: 16)), next case \(run.next)",
+            "\(verdict): \(counted(run.coverage.cases, "case")), \(counted(run.coverage.elements, "element")), \(failed); \(PlainText.shown(subject)); seed 0x\(hexadecimal(run.seed, digits: 16)), next case \(run.next)",
         ]
         return lines.joined(separator: "\n") + "\n"
     }
@@ -110,14 +111,12 @@ public struct FuzzReport: Sendable {
 
     // MARK: Failures
 
-    private func details(_ failure: FuzzFailure, heading: String) -> [String] {
+    /// The first line, and the rest.
+    private func details(_ failure: FuzzFailure) -> (head: String, rest: [String]) {
         let minimal = failure.minimal
-        var lines = [
-            "\(heading)  \(minimal.op): case \(failure.number), which aims at \(failure.caseClass.rawValue)",
-            "  \(failure.fault.summary)",
-        ]
+        var lines = ["  \(failure.fault.summary)"]
         if let printed = failure.fault.failure?.printed, !printed.isEmpty { lines += ["  it printed:", printed] }
-        lines.append("  the smallest form found, after \(failure.attempts) attempts:")
+        lines.append("  the smallest form found, after \(counted(failure.attempts, "attempt")):")
         if let recipe = try? JSONValue.object(minimal.recipe).text(), recipe != "{}" {
             lines.append("    recipe   \(recipe)")
         }
@@ -133,7 +132,18 @@ public struct FuzzReport: Sendable {
         }
         lines.append("  again: --seed 0x\(hexadecimal(run.seed, digits: 16)) --only \(failure.number)")
         if let path { lines.append("  written: \(path), case \(minimal.name)") }
-        return lines
+        let extent =
+            failure.cases == 1 ? "the only case" : "the first of \(counted(failure.cases, "case"))"
+        return (
+            "\(minimal.op): case \(failure.number), which aims at \(failure.caseClass.rawValue); \(extent) with \(Self.text(failure.difference))",
+            lines
+        )
+    }
+
+    /// "another value in outputs/d".
+    private static func text(_ difference: FuzzDifference) -> String {
+        difference.output.isEmpty
+            ? "no answer" : "\(difference.kind.rawValue) in outputs/\(difference.output)"
     }
 
     /// Name, type, shape, and up to 16 elements in bits and decimal.
@@ -156,6 +166,9 @@ public struct FuzzReport: Sendable {
                     var object: [String: JSONValue] = [
                         "operation": .string(failure.minimal.op), "case": .integer(Int64(failure.number)),
                         "class": .string(failure.caseClass.rawValue), "summary": .string(failure.fault.summary),
+                        "output": .string(failure.difference.output),
+                        "difference": .string(failure.difference.kind.rawValue),
+                        "cases": .integer(Int64(failure.cases)),
                         "attempts": .integer(Int64(failure.attempts)), "recipe": .object(failure.minimal.recipe),
                         "inputs": Self.json(failure.minimal.inputs), "expected": Self.json(failure.minimal.outputs),
                         "got": Self.json(failure.fault.outputs), "name": .string(failure.minimal.name),

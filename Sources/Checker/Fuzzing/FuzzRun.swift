@@ -11,7 +11,7 @@ public struct FuzzRun: Sendable {
     /// The number of the next case.
     public var next = 0
     public var coverage = FuzzCoverage()
-    /// The first of each operation.
+    /// The first of each class, with how many there were.
     public var failures: [FuzzFailure] = []
 
     public init(seed: UInt64, operations: [String]) {
@@ -19,15 +19,21 @@ public struct FuzzRun: Sendable {
         self.operations = operations
     }
 
+    /// What the cases come to; where none was judged, nothing conforms.
+    public var judgement: Judgement {
+        if coverage.failures > 0 { return .doesNotConform }
+        return coverage.cases > 0 ? .conforms : .notJudged
+    }
+
     /// Whether any case was judged and none failed.
-    public var conforms: Bool { coverage.cases > 0 && coverage.failures == 0 }
+    public var conforms: Bool { judgement == .conforms }
 
     // MARK: State
 
     /// What a later run goes on from. The minimal cases themselves stand in the golden file.
     public func state(subject: String) -> JSONValue {
         .object([
-            "format": .integer(1), "seed": .string(hexadecimal(seed, digits: 16)), "subject": .string(subject),
+            "format": .integer(2), "seed": .string(hexadecimal(seed, digits: 16)), "subject": .string(subject),
             "specification": .string(Specification.version),
             "all_operations": .array(FuzzCases.operations.map(JSONValue.string)),
             "operations": .array(operations.map(JSONValue.string)), "next_case": .integer(Int64(next)),
@@ -37,6 +43,9 @@ public struct FuzzRun: Sendable {
                     .object([
                         "case": .integer(Int64(failure.number)), "class": .string(failure.caseClass.rawValue),
                         "name": .string(failure.minimal.name), "attempts": .integer(Int64(failure.attempts)),
+                        "output": .string(failure.difference.output),
+                        "difference": .string(failure.difference.kind.rawValue),
+                        "cases": .integer(Int64(failure.cases)),
                     ])
                 }),
         ])
@@ -48,13 +57,15 @@ public struct FuzzRun: Sendable {
         public let caseClass: CaseClass
         public let name: String
         public let attempts: Int
+        public let difference: FuzzDifference
+        public let cases: Int
     }
 
     /// - Returns: the run without its failures, and what to look them up by.
     /// - Throws: ``FuzzStateError`` if the state is not one, or one of other generators.
     public static func resuming(_ state: JSONValue) throws(FuzzStateError) -> (run: FuzzRun, known: [KnownFailure]) {
-        guard case .object(let object) = state, object["format"] == .integer(1) else {
-            throw FuzzStateError("is not a state of fuzz, format 1")
+        guard case .object(let object) = state, object["format"] == .integer(2) else {
+            throw FuzzStateError("is not a state of fuzz, format 2")
         }
         guard case .string(let digits)? = object["seed"], let seed = UInt64(digits, radix: 16) else {
             throw FuzzStateError("'seed' is not 16 hex digits")
@@ -84,9 +95,18 @@ public struct FuzzRun: Sendable {
             guard case .object(let entry) = failure, case .integer(let number)? = entry["case"],
                 let number = Int(exactly: number), case .string(let className)? = entry["class"],
                 let caseClass = CaseClass(rawValue: className), case .string(let name)? = entry["name"],
-                case .integer(let attempts)? = entry["attempts"], let attempts = Int(exactly: attempts)
-            else { throw FuzzStateError("'failures' has an entry without case, class, name and attempts") }
-            known.append(KnownFailure(number: number, caseClass: caseClass, name: name, attempts: attempts))
+                case .integer(let attempts)? = entry["attempts"], let attempts = Int(exactly: attempts),
+                case .string(let output)? = entry["output"], case .string(let kindName)? = entry["difference"],
+                let kind = FuzzDifference.Kind(rawValue: kindName), case .integer(let cases)? = entry["cases"],
+                let cases = Int(exactly: cases), cases >= 1
+            else {
+                throw FuzzStateError(
+                    "'failures' has an entry without case, class, name, attempts, output, difference and cases")
+            }
+            known.append(
+                KnownFailure(
+                    number: number, caseClass: caseClass, name: name, attempts: attempts,
+                    difference: FuzzDifference(output: output, kind: kind), cases: cases))
         }
         return (run, known)
     }

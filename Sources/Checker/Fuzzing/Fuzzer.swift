@@ -11,6 +11,8 @@ public struct FuzzFault: Sendable {
     public let outputs: TensorGroup
     /// What it did instead of answering.
     public let failure: ImplementationFailure?
+    /// The first output that does not conform, and in what way.
+    public let difference: FuzzDifference
 
     /// One line.
     public var summary: String {
@@ -22,7 +24,7 @@ public struct FuzzFault: Sendable {
             return "outputs/\(output.name) is \(output.verdict.rawValue): \(output.note ?? "")\(others)"
         }
         return
-            "outputs/\(output.name) differs in \(output.mismatches) of \(output.elements) elements, first at [\(first.position.map(String.init).joined(separator: ", "))]: expected \(first.expected.bits) = \(first.expected.decimal), got \(first.got.bits) = \(first.got.decimal)\(others)"
+            "outputs/\(output.name) differs in \(output.mismatches) of \(counted(output.elements, "element")), first at [\(first.position.map(String.init).joined(separator: ", "))]: expected \(first.expected.bits) = \(first.expected.decimal), got \(first.got.bits) = \(first.got.decimal)\(others)"
     }
 }
 
@@ -34,15 +36,29 @@ public struct FuzzFailure: Sendable {
     public let minimal: GoldenCase
     /// What is wrong with the answer to the minimal case.
     public let fault: FuzzFault
+    /// In what way the case failed as it was drawn: what it has in common with the others that it stands for.
+    public let difference: FuzzDifference
     /// How often the implementation was asked on the way.
     public let attempts: Int
+    /// How many cases failed so, itself among them.
+    public internal(set) var cases: Int
 
-    public init(number: Int, caseClass: CaseClass, minimal: GoldenCase, fault: FuzzFault, attempts: Int) {
+    public init(
+        number: Int, caseClass: CaseClass, minimal: GoldenCase, fault: FuzzFault, difference: FuzzDifference,
+        attempts: Int, cases: Int = 1
+    ) {
         self.number = number
         self.caseClass = caseClass
         self.minimal = minimal
         self.fault = fault
+        self.difference = difference
         self.attempts = attempts
+        self.cases = cases
+    }
+
+    /// Whether another failure is of the same class: the operation, what the cases aim at, the output and the kind of difference.
+    func isLike(_ op: String, _ caseClass: CaseClass, _ difference: FuzzDifference) -> Bool {
+        minimal.op == op && self.caseClass == caseClass && self.difference == difference
     }
 }
 
@@ -76,25 +92,33 @@ public struct Fuzzer: Sendable {
             var answer = question
             answer.outputs = outputs
             let report = Judge.judge(answer, against: right, suite: suite, file: "", options: options)
-            return report.conforms ? nil : FuzzFault(report: report, outputs: outputs, failure: nil)
+            if report.conforms { return nil }
+            return FuzzFault(
+                report: report, outputs: outputs, failure: nil, difference: FuzzDifference(report, outputs, right))
         } catch let failure as ImplementationFailure {
             let report = Judge.failed(
                 right, suite: suite, file: "", options: options,
                 verdict: failure.kind == .malformed ? .malformed : .failed, failure.what)
-            return FuzzFault(report: report, outputs: [], failure: failure)
+            return FuzzFault(
+                report: report, outputs: [], failure: failure,
+                difference: FuzzDifference(output: "", kind: .failed))
         }
     }
 
-    /// The smallest case that was found to fail as `failing` does.
+    /// The smallest case that was found to fail as `failing` does: in the same output and way.
     ///
-    /// - Parameter progress: is told the number of attempts before each.
+    /// - Parameters:
+    ///   - limit: How often it may be tried in smaller forms; nil: ``shrinkLimit``.
+    ///   - progress: is told the number of attempts before each.
     public func shrink(
-        _ fuzzCase: FuzzCase, _ failing: GoldenCase, _ fault: FuzzFault, progress: @escaping (Int) -> Void = { _ in }
+        _ fuzzCase: FuzzCase, _ failing: GoldenCase, _ fault: FuzzFault, limit most: Int? = nil,
+        progress: @escaping (Int) -> Void = { _ in }
     ) async throws -> FuzzFailure {
         var (minimal, found, attempts) = (failing, fault, 0)
         if let generator = FuzzCases.generator(of: failing.op) {
             // What hangs or crashes may take long each time.
-            let limit = fault.failure == nil ? shrinkLimit : min(shrinkLimit, 200)
+            let wanted = most ?? shrinkLimit
+            let limit = fault.failure == nil ? wanted : min(wanted, 200)
             var shrinker = Shrinker(failing, fault, generator: generator, limit: limit, progress: progress) {
                 try await self.fault(of: $0)
             }
@@ -104,7 +128,8 @@ public struct Fuzzer: Sendable {
         minimal.name = "\(failing.op)-case-\(fuzzCase.number)"
         minimal.why = "\(implementation.name): \(found.summary); the smallest form found of \(failing.why)"
         return FuzzFailure(
-            number: fuzzCase.number, caseClass: fuzzCase.caseClass, minimal: minimal, fault: found, attempts: attempts)
+            number: fuzzCase.number, caseClass: fuzzCase.caseClass, minimal: minimal, fault: found,
+            difference: fault.difference, attempts: attempts)
     }
 
     /// Judges one case.
@@ -141,7 +166,8 @@ public struct Fuzzer: Sendable {
         var list = numbers(from: run.next)
         var ahead = Task { [list] in try await Self.answers(seed: seed, list, width: width) }
         while true {
-            let answered = try await ahead.value
+            let answered: [(FuzzCase, GoldenCase)]
+            do { answered = try await ahead.value } catch is Interrupted { return }
             list = numbers(from: (list.last ?? run.next) + 1)
             ahead = Task { [list] in try await Self.answers(seed: seed, list, width: width) }
             for (fuzzCase, right) in answered {
@@ -166,9 +192,22 @@ public struct Fuzzer: Sendable {
     ) async throws {
         do {
             let fault = try await fault(of: right)
-            // The first of each operation is made small; the rest are counted.
-            let isNew = fault != nil && !run.failures.contains { $0.minimal.op == right.op }
-            if let fault, isNew { run.failures.append(try await shrink(fuzzCase, right, fault, progress: shrinking)) }
+            // The first of each class is made small; the rest are counted.
+            if let fault {
+                if let known = run.failures.firstIndex(where: {
+                    $0.isLike(right.op, fuzzCase.caseClass, fault.difference)
+                }) {
+                    run.failures[known].cases += 1
+                } else {
+                    // One defect often shows in cases of several aims: the first costs most.
+                    let isSeen = run.failures.contains {
+                        $0.minimal.op == right.op && $0.difference == fault.difference
+                    }
+                    run.failures.append(
+                        try await shrink(
+                            fuzzCase, right, fault, limit: isSeen ? shrinkLimit / 4 : nil, progress: shrinking))
+                }
+            }
             let elements = right.outputs.tensors.reduce(0) { $0 + $1.tensor.count }
             run.coverage.add(fuzzCase, elements: elements, failed: fault != nil)
         } catch let unknown as FuzzUnknownOperation {
@@ -184,6 +223,7 @@ public struct Fuzzer: Sendable {
                     var list: [(Int, FuzzCase, GoldenCase)] = []
                     for index in stride(from: lane, to: numbers.count, by: width) {
                         try Task.checkCancellation()
+                        try Interruption.check()
                         let fuzzCase = FuzzCases.make(seed: seed, number: numbers[index])
                         list.append((index, fuzzCase, try OperationCatalog.evaluate(fuzzCase.goldenCase)))
                     }

@@ -10,7 +10,8 @@ let mathGenerators: [CaseGenerator] = MathFunction.allCases.map { function in
     ) { caseClass, random in
         let n =
             caseClass == .degenerate
-            ? random.below(2) : caseClass == .tileEdge ? random.edgeSize(atMost: 129) : 48 + random.below(64)
+            ? random.below(2)
+            : caseClass == .tileEdge ? random.edgeSize(atMost: FuzzRandom.longest) : 48 + random.below(64)
         // Where the function overflows, underflows, vanishes or turns.
         let points: [Float] =
             switch function {
@@ -85,7 +86,7 @@ private func draws(_ op: String) -> CaseGenerator {
 private func wordCount(_ caseClass: CaseClass, _ random: inout FuzzRandom) -> Int {
     switch caseClass {
     case .degenerate: random.below(2)
-    case .tileEdge: random.edgeSize(atMost: 129)
+    case .tileEdge: random.edgeSize(atMost: FuzzRandom.longest)
     default: 32 + random.below(64)
     }
 }

@@ -70,7 +70,9 @@ struct Shrinker {
         progress(attempts)
         let found: FuzzFault?
         do { found = try await judge(answered) } catch is Interrupted { return false }
-        guard let found, found.failure?.kind == fault.failure?.kind else { return false }
+        guard let found, found.failure?.kind == fault.failure?.kind, found.difference == fault.difference else {
+            return false
+        }
         (best, bestCase, bestFault) = (draft, answered, found)
         return true
     }

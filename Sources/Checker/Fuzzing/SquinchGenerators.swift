@@ -72,7 +72,7 @@ private func values(_ count: Int, _ variant: SquinchVariant, _ caseClass: CaseCl
 private func length(_ caseClass: CaseClass, _ random: inout FuzzRandom) -> Int {
     switch caseClass {
     case .degenerate: random.below(2)
-    case .tileEdge: random.edgeSize(atMost: 129)
+    case .tileEdge: random.edgeSize(atMost: FuzzRandom.longest)
     default: random.chance(3) ? 1 + random.below(64) : 8 * (1 + random.below(12))
     }
 }
@@ -208,7 +208,8 @@ let allReduceGenerators: [CaseGenerator] =
             let ranks = caseClass == .degenerate ? 1 : 1 + random.below(7)
             let n =
                 caseClass == .degenerate
-                ? random.below(2) : caseClass == .tileEdge ? random.edgeSize(atMost: 129) : 1 + random.below(64)
+                ? random.below(2)
+                : caseClass == .tileEdge ? random.edgeSize(atMost: FuzzRandom.longest) : 1 + random.below(64)
             var g: [Float] = []
             for rank in 0..<ranks {
                 g += (0..<n).map { column -> Float in

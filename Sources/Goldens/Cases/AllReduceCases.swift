@@ -3,7 +3,10 @@ import GoldenIO
 import ModelSpec
 
 func allReduceFiles(_ builder: CaseBuilder) -> [GoldenFilePlan] {
-    [builder.file("squinch", squinchReductions(builder)), builder.file("plain", plainReductions(builder))]
+    [
+        builder.file("squinch", squinchReductions(builder)), builder.file("plain", plainReductions(builder)),
+        builder.file("edges", allReduceThresholdCases(builder)),
+    ]
 }
 
 private func gradients(_ random: inout CaseRandom, _ count: Int) -> [Float] {

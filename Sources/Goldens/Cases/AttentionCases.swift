@@ -5,7 +5,14 @@ import ModelSpec
 import Reference
 
 func attentionFiles(_ builder: CaseBuilder) -> [GoldenFilePlan] {
-    [builder.file("attention", attentionCases(builder)), builder.file("rows", rowCases(builder))]
+    [
+        builder.file("attention", attentionCases(builder)), builder.file("rows", rowCases(builder)),
+        builder.file(
+            "edges",
+            attentionSentinelCases(builder) + attentionTermCases(builder) + attentionDoubleRoundingCases(builder)
+                + rowDoubleRoundingCases(builder)),
+        attentionShapeFile(builder),
+    ]
 }
 
 /// Sizes of one attention.
@@ -20,7 +27,7 @@ private struct Sizes {
 
 /// kappa of Q3 for attention: a factor of P or dS that is rounded to bf16 errs by 2^-8 of itself, 2^16 in units of 2^-24; a quarter more for
 /// everything in fp32.
-private let attentionKappa: Float = 81920
+let attentionKappa: Float = 81920
 
 private func attentionCases(_ builder: CaseBuilder) -> [GoldenCase] {
     var cases: [GoldenCase] = []

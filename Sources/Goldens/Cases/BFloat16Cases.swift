@@ -199,6 +199,7 @@ func bfloat16Files(_ builder: CaseBuilder) -> [GoldenFilePlan] {
         builder.file("compare", compareCases(builder)),
         builder.file("convert-from", convertFromCases(builder)),
         builder.file("convert-to", convertToCases(builder)),
+        builder.file("edges", bfloat16DoubleRoundingCases(builder)),
     ]
 }
 

@@ -11,6 +11,8 @@ func dotFiles(_ builder: CaseBuilder) -> [GoldenFilePlan] {
     [
         builder.file("gemm", gemmCases(builder)),
         builder.file("sums", sumCases(builder)),
+        builder.file("edges", sumDoubleRoundingCases(builder)),
+        dotShapeFile(builder),
     ]
 }
 

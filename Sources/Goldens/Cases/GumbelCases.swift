@@ -2,15 +2,37 @@ import GoldenIO
 import JSON
 
 func gumbelFiles(_ builder: CaseBuilder) -> [GoldenFilePlan] {
-    [builder.file("samples", sampleCases(builder) + softmaxCases(builder))]
+    [
+        builder.file("samples", sampleCases(builder) + softmaxCases(builder)),
+        builder.file("edges", gumbelSentinelCases(builder) + gumbelDoubleRoundingCases(builder)),
+        builder.file("draws", drawCases(builder)),
+    ]
 }
 
-private func draws(_ builder: CaseBuilder, stream: UInt32 = 2, step: UInt32 = 0) -> [String: JSONValue] {
+func drawRecipe(_ builder: CaseBuilder, stream: UInt32 = 2, step: UInt32 = 0) -> [String: JSONValue] {
     let digits = String(builder.seed, radix: 16)
     return [
         "seed": .string(String(repeating: "0", count: 16 - digits.count) + digits),
         "stream": .integer(Int64(stream)), "step": .integer(Int64(step)),
     ]
+}
+
+/// Cases with enough draws for the policy `distribution` (Q6): 2200 rows, whose kappas are as many draws.
+private func drawCases(_ builder: CaseBuilder) -> [GoldenCase] {
+    let (n, v, k) = (2200, 5, 2)
+    var random = builder.random("draws")
+    let row: [Float] = (0..<v).map { _ in random.float(exponents: 125...127) }
+    // A few different rows, so that probabilities are not all alike.
+    let rows: [[Float]] = [row, row.reversed(), [0, 0, 0, 0, 0], [2, 1, 0, -1, -.infinity]]
+    let logits = (0..<n).flatMap { rows[$0 % rows.count] }
+    return ["topk", "replacement"].map { op in
+        builder.makeCase(
+            "\(op)-draws", "gumbel.\(op)",
+            why:
+                "as many draws as the policy distribution needs: a sampler with random numbers of its own is judged by these",
+            recipe: drawRecipe(builder).merging(["k": .integer(Int64(k))]) { $1 },
+            inputs: [NamedTensor("logits", Tensor(logits, shape: [n, v]))])
+    }
 }
 
 /// Logits about a range, as a trained model has them: a few large ones.
@@ -26,7 +48,7 @@ private func sampleCases(_ builder: CaseBuilder) -> [GoldenCase] {
     func add(
         _ name: String, _ why: String, n: Int, v: Int, k: Int, stream: UInt32 = 2, step: UInt32 = 0, _ values: [Float]
     ) {
-        var recipe = draws(builder, stream: stream, step: step)
+        var recipe = drawRecipe(builder, stream: stream, step: step)
         recipe["k"] = .integer(Int64(k))
         for op in ["topk", "replacement"] {
             cases.append(
@@ -78,7 +100,7 @@ private func softmaxCases(_ builder: CaseBuilder) -> [GoldenCase] {
     var cases: [GoldenCase] = []
     func add(_ name: String, _ why: String, n: Int, v: Int, tau: Float, step: UInt32 = 0, _ values: [Float]) {
         var random = builder.random("softmax-\(name)")
-        let recipe = draws(builder, step: step).merging(JSONValue.entries("tau", tau)) { $1 }
+        let recipe = drawRecipe(builder, step: step).merging(JSONValue.entries("tau", tau)) { $1 }
         cases.append(
             builder.makeCase(
                 "softmax-\(name)", "gumbel.softmax", why: why, recipe: recipe,

@@ -9,6 +9,9 @@ func layerFiles(_ builder: CaseBuilder) -> [GoldenFilePlan] {
             "layers", normCases(builder) + ropeCases(builder) + elementwiseCases(builder) + linearCases(builder)),
         builder.file("losses", lossCases(builder)),
         builder.file("optimizer", optimizerCases(builder)),
+        builder.file(
+            "edges", lossSentinelCases(builder) + lossTermCases(builder) + layerDoubleRoundingCases(builder)),
+        layerShapeFile(builder),
     ]
 }
 

@@ -2,7 +2,10 @@ import ExactMath
 import GoldenIO
 
 func mathFiles(_ builder: CaseBuilder) -> [GoldenFilePlan] {
-    [builder.file("functions", MathFunction.allCases.flatMap { mathCases($0, builder) })]
+    [
+        builder.file("functions", MathFunction.allCases.flatMap { mathCases($0, builder) }),
+        builder.file("edges", mathDoubleRoundingCases(builder)),
+    ]
 }
 
 private func mathCases(_ function: MathFunction, _ builder: CaseBuilder) -> [GoldenCase] {

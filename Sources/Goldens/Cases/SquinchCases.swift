@@ -7,6 +7,7 @@ func squinchFiles(_ builder: CaseBuilder) -> [GoldenFilePlan] {
         builder.file("encode", encodeCases(builder)),
         builder.file("decode", decodeCases(builder)),
         builder.file("feedback", feedbackCases(builder)),
+        builder.file("edges", feedbackThresholdCases(builder)),
     ]
 }
 

@@ -4,7 +4,10 @@ import ModelSpec
 import Reference
 
 func trainingFiles(_ builder: CaseBuilder) -> [GoldenFilePlan] {
-    [builder.file("steps", TrainingCaseKind.allCases.map { $0.makeCase(builder) })]
+    [
+        builder.file("steps", TrainingCaseKind.allCases.filter { !$0.isEdge }.map { $0.makeCase(builder) }),
+        builder.file("edges", TrainingCaseKind.allCases.filter(\.isEdge).map { $0.makeCase(builder) }),
+    ]
 }
 
 /// The features of a model that a case is there for.
@@ -18,6 +21,18 @@ private enum TrainingCaseKind: String, CaseIterable {
     case distillation
     case ranksSquinchFeedback = "ranks-squinch-feedback"
     case ranksStochastic = "ranks-stochastic15"
+    case scaleThresholds = "scale-thresholds"
+    case longSequence = "sequence-of-129"
+    case wideHead = "head-of-66"
+    case wideModel = "width-of-130"
+
+    /// Small models about one point, which are the same in every tier.
+    var isEdge: Bool {
+        switch self {
+        case .scaleThresholds, .longSequence, .wideHead, .wideModel: true
+        default: false
+        }
+    }
 
     private var why: String {
         switch self {
@@ -34,6 +49,12 @@ private enum TrainingCaseKind: String, CaseIterable {
         case .distillation: "soft targets with empty slots, weights that do not sum to 1"
         case .ranksSquinchFeedback: "two ranks, Squinch with error feedback over two steps: the residuals come back"
         case .ranksStochastic: "three ranks with different shares of the batch, stochastic codes"
+        case .scaleThresholds:
+            "gradients with their residuals one unit below thresholds of the scale byte: a logarithm in fp32 gives the next byte"
+        case .longSequence:
+            "a sequence of 129 tokens: attention in tiles of 64 and 128 that leave one token behind them"
+        case .wideHead: "a head of 66, 130 features and 131 tokens of the vocabulary, each two or three behind a tile"
+        case .wideModel: "a model of width 130, two behind a tile, in every norm and product"
         }
     }
 
@@ -76,8 +97,19 @@ private enum TrainingCaseKind: String, CaseIterable {
             (c.layers, c.ranks, c.compression, c.errorFeedback) = (1, 2, .squinch, true)
         case .ranksStochastic:
             (c.layers, c.batch, c.ranks, c.compression, c.squinchVariant) = (1, 4, 3, .squinch, .stochastic15)
+        case .scaleThresholds:
+            (c.layers, c.ranks, c.compression, c.errorFeedback) = (1, 2, .squinch, true)
+        case .longSequence:
+            (c.layers, c.batch, c.sequenceLength, c.heads, c.headDimension) = (1, 1, 129, 1, 2)
+            (c.width, c.feedForwardWidth, c.vocabulary) = (4, 3, 5)
+        case .wideHead:
+            (c.layers, c.batch, c.sequenceLength, c.heads, c.headDimension) = (1, 1, 7, 1, 66)
+            (c.width, c.feedForwardWidth, c.vocabulary) = (4, 130, 131)
+        case .wideModel:
+            (c.layers, c.batch, c.sequenceLength, c.headDimension) = (1, 1, 5, 2)
+            (c.width, c.feedForwardWidth, c.vocabulary) = (130, 3, 3)
         }
-        if tier != .quick {
+        if tier != .quick && !isEdge {
             c.width = tier.pick(12, 32, 64)
             c.feedForwardWidth = tier.pick(20, 96, 256)
             c.sequenceLength = tier.pick(11, 37, 64)
@@ -152,10 +184,48 @@ private enum TrainingCaseKind: String, CaseIterable {
         var recipe = c.recipe(withBits: true)
         recipe["first_step"] = .integer(self == .plain ? 1 : 7)
         recipe["probe"] = .bool([.plain, .windowAndSharing, .distillation, .ranksSquinchFeedback].contains(self))
-        return builder.makeCase(rawValue, "training.step", why: why, recipe: recipe, inputs: inputs)
+        let goldenCase = builder.makeCase(rawValue, "training.step", why: why, recipe: recipe, inputs: inputs)
+        return self == .scaleThresholds ? takenBelowThresholds(goldenCase, c) : goldenCase
     }
 
-    private func tierSteps(_ tier: Tier) -> Int { tier == .quick ? steps : 2 * steps }
+    /// The case with residuals that take the largest value of each block of eight, gradient and residual together, one unit below a threshold.
+    private func takenBelowThresholds(_ goldenCase: GoldenCase, _ c: ModelConfiguration) -> GoldenCase {
+        // Residuals enter the step behind the gradients: these are the same whatever they are.
+        var probed = goldenCase
+        probed.recipe["probe"] = true
+        guard let gradients = try? OperationCatalog.evaluate(probed).intermediates else {
+            preconditionFailure("the case is valid")
+        }
+        var changed = goldenCase
+        for parameter in c.parameters {
+            var residual: [Float] = []
+            for rank in 0..<c.ranks {
+                guard let g = try? gradients["rank.\(rank).gradient.\(parameter.name)"]?.floats() else {
+                    preconditionFailure("the probe holds every gradient")
+                }
+                for start in stride(from: 0, to: g.count, by: 8) {
+                    let block = g[start..<min(start + 8, g.count)]
+                    var errors = [Float](repeating: 0, count: block.count)
+                    let largest = block.reduce(0) { max($0, $1.magnitude) }
+                    if let peak = SquinchTables.thresholds.first(where: { $0 > 2 * largest })?.nextDown {
+                        let e = peak - g[start]
+                        for candidate in [e, e.nextUp, e.nextDown] where g[start] + candidate == peak {
+                            errors[0] = candidate
+                        }
+                    }
+                    residual += errors
+                }
+            }
+            changed.inputs = TensorGroup(
+                changed.inputs.tensors.map {
+                    $0.name == "residual.\(parameter.name)"
+                        ? NamedTensor($0.name, Tensor(residual, shape: [c.ranks, parameter.count])) : $0
+                })
+        }
+        return changed
+    }
+
+    private func tierSteps(_ tier: Tier) -> Int { tier == .quick || isEdge ? steps : 2 * steps }
 }
 
 /// What stands in one sequence: documents or trees, and an unused tail.

@@ -172,5 +172,18 @@ private func denseCases(_ builder: CaseBuilder) -> [GoldenCase] {
             "random-\(orientation.rawValue)", "any valid intervals, several batch entries, an offset", orientation,
             batch: batch, queries: queries, keys: keys, offset: offset, start: start, limit: limit)
     }
+    for (queries, keys) in [(65, 129), (257, 3), (2, 257)] {
+        for orientation in MaskOrientation.allCases {
+            let name = "sizes-\(queries)-\(keys)-\(orientation.rawValue)"
+            var random = builder.random(name)
+            let (tokens, length) = orientation == .byQuery ? (queries, keys) : (keys, queries)
+            let ends = (0..<tokens).map { _ in
+                [random.integer(in: 0...length), random.integer(in: 0...length)].sorted()
+            }
+            add(
+                name, "\(queries) queries and \(keys) keys: one behind tiles of 64, 128 or 256", orientation,
+                queries: queries, keys: keys, start: ends.map { Int32($0[0]) }, limit: ends.map { Int32($0[1]) })
+        }
+    }
     return cases
 }

@@ -1,11 +1,13 @@
 """The example implementations: wrong where they mean to be, and only there."""
 
 import importlib.util
+import math
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -139,6 +141,80 @@ def test_model_of_an_h200(tmp_path):
     assert len(recorded) == len(answered) == 7
     for gpu, model in zip(recorded, answered, strict=True):
         assert not differing(gpu.outputs["d"], model.outputs["d"]).any(), gpu.name
+
+
+def tensor_core_sum(terms, floor: int | None) -> Fraction:
+    """What the tensor cores make of finite terms, once more: exact fractions, no shifts and no floats.
+
+    Each term is cut to a multiple of 2^(E - 25), E the largest exponent (that of a product the sum of its factors', at
+    least -126 each; of a zero `floor`) and at least `floor`; the sum is cut to 24 significant bits, 2^-149 at least.
+    """
+
+    def order(x: Fraction) -> int:
+        """floor(log2 |x|)."""
+        power = abs(x.numerator).bit_length() - x.denominator.bit_length()
+        return power if Fraction(2) ** power <= abs(x) else power - 1
+
+    pairs = [(Fraction(x), Fraction(y)) for x, y in terms]
+    exponents = [max(order(x), -126) + max(order(y), -126) for x, y in pairs if x * y]
+    exponents += [] if floor is None else [floor]
+    if not exponents:
+        return Fraction(0)
+    unit = Fraction(2) ** (max(exponents) - 25)
+    total = sum(unit * math.trunc(x * y / unit) for x, y in pairs)
+    if not total:
+        return total
+    place = Fraction(2) ** max(order(total) - 23, -149)
+    return place * math.trunc(total / place)
+
+
+def test_published_vectors_of_the_alignment_floor():
+    """Sums of subnormal products that Hopper's tensor cores give and that no floor would give."""
+    added = matmul().added_at_once
+    for small in ((-(2.0**-83), 2.0**-82), (2.0**-80, -(2.0**-79))):
+        for zeros in (0, 14):
+            terms = [(2.0**-75, 2.0**-74), small, *[(0.0, 0.0)] * zeros, (0.0, 1.0)]
+            assert added(terms) == 2.0**-149
+            assert added([(-x, y) for x, y in terms]) == -(2.0**-149)
+            assert tensor_core_sum(terms, floor=-133) == Fraction(2) ** -149
+            assert tensor_core_sum(terms, floor=None) == 0
+    # The accumulator's own exponent, -126, lies above the floor.
+    assert added([(2.0**-75, 2.0**-74), (2.0**-80, -(2.0**-79)), (2.0**-149, 1.0)]) == 2.0**-148
+    assert added([]) == 0.0
+    assert added([(0.0, -1.0), (-0.0, 1.0)]) == 0.0
+
+
+def test_the_model_by_exact_fractions():
+    """The model on random terms, subnormal products among them, against the same rule in fractions."""
+    added, generator = matmul().added_at_once, np.random.default_rng(133)
+
+    def factor(exponent: int, significand: int | None = None) -> float:
+        """A bf16 of this exponent; below 2^-126 a subnormal, which has no bit under 2^-133."""
+        x = Fraction(significand or int(generator.integers(128, 256))) * Fraction(2) ** (exponent - 7)
+        return math.ldexp(int(generator.choice([-1, 1])) * math.trunc(x * 2**133), -133)
+
+    decided = 0
+    for number in range(3000):
+        # Multiples of 2^-149 beside products too small for the floor, where only their sign can matter; anywhere; subnormal factors.
+        spread = number % 3
+        terms = []
+        for index in range(int(generator.integers(1, 17))):
+            if spread == 0:
+                first = int(generator.integers(-90, -60))
+                if index < 3:
+                    terms.append((factor(first, 128), factor(int(generator.integers(-149, -134)) - first, 128)))
+                else:
+                    terms.append((factor(first), factor(int(generator.integers(-180, -157)) - first)))
+            elif spread == 1:
+                terms.append((factor(int(generator.integers(-100, 60))), factor(int(generator.integers(-60, 60)))))
+            else:
+                terms.append((factor(int(generator.integers(-133, -120))), factor(int(generator.integers(-40, 0)))))
+        starts = (0.0, float(generator.integers(-9, 10)) * 2.0**-149, float(np.float32(terms[0][0])))
+        terms.append((starts[int(generator.choice([0, 0, 1, 2]))], 1.0))
+        exact = tensor_core_sum(terms, floor=-133)
+        assert Fraction(added(terms)) == exact, terms
+        decided += exact != tensor_core_sum(terms, floor=None)
+    assert decided > 30, decided
 
 
 def test_triton_in_its_interpreter(tmp_path):

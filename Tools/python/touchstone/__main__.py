@@ -15,6 +15,13 @@ class _Parser(argparse.ArgumentParser):
         self.exit(64, f"{self.prog}: {message}\n")
 
 
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m touchstone", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, parser_class=_Parser)
@@ -29,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     random = verbs.add_parser("random", help="write a file of random valid cases, inputs only, for touchstone evaluate")
     random.add_argument("output", metavar="OUT")
     random.add_argument("operations", nargs="*", metavar="OPERATION", help="dot.gemm, attention ... (default: all)")
-    random.add_argument("--count", type=int, default=2, help="cases of each operation (default: 2)")
+    random.add_argument("--count", type=_positive, default=2, help="cases of each operation (default: 2)")
     random.add_argument("--seed", type=int, default=1)
     compare = verbs.add_parser("compare", help="what ml_dtypes, PyTorch and JAX do, and why")
     compare.add_argument("libraries", nargs="*", metavar="LIBRARY", help="ml_dtypes torch jax (default: all three)")
@@ -59,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
             if not found:
                 print(f"no operation is called {' or '.join(options.operations)}", file=sys.stderr)
                 return 64
-            print(f"{options.output}: {found} cases")
+            print(f"{options.output}: {found} case{'' if found == 1 else 's'}")
             return 0
         if options.verb == "compare":
             from .comparison import report

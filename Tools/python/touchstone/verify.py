@@ -136,6 +136,8 @@ def verify(path: str, options: Options, report: Callable[[str], None] = print) -
                 tally.elements += elements
                 tally.mismatches += mismatches
                 complaints += [f"{name}: {line}" for line in lines]
+    if not any(tally.elements or tally.mismatches for tally in suites.values()):
+        raise GoldenFileError(f"{path}: no element to verify")
     print_table(suites, report)
     for complaint in complaints:
         print(complaint, file=sys.stderr)
@@ -192,10 +194,12 @@ def verify_implementation(path: str, implementation, report: Callable[[str], Non
                     f"{name}: {describe(case, 'outputs/' + output, tensor, stored, int(i), implementation.name)}"
                     for i in np.flatnonzero(wrong.reshape(-1))[:MISMATCHES_SHOWN]
                 ]
+    if not any(tally[1] for tally in tallies.values()):
+        raise GoldenFileError(f"{path}: no element of an operation that {implementation.name} implements")
     report(f"{'operation':<22}{'cases':>7}{'elements':>11}{'explained':>11}{'unexplained':>13}")
     for op, tally in tallies.items():
         report(f"{op:<22}{tally[0]:>7}{tally[1]:>11,}{tally[2]:>11,}{tally[3]:>13,}")
-    totals = [sum(column) for column in zip(*tallies.values())] or [0] * 4
+    totals = [sum(column) for column in zip(*tallies.values())]
     report(f"{'all':<22}{totals[0]:>7}{totals[1]:>11,}{totals[2]:>11,}{totals[3]:>13,}")
     for reason, count in reasons.items():
         report(f"  {count:,} x {reason}")

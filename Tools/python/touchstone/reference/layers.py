@@ -170,7 +170,8 @@ def cross_entropy(logits, targets, c, rounder: Rounder = elementary.round_functi
     count = int(has.sum())
     rows = np.arange(len(targets))
     with np.errstate(all="ignore"):
-        losses = np.where(has, z - logits[rows, np.maximum(targets, 0)], F(0)) if len(rows) else np.zeros(0, np.float32)
+        losses = np.zeros(len(targets), np.float32)
+        losses[has] = z[has] - logits[rows[has], targets[has]]
         d = p.copy()
         d[rows[has], targets[has]] = d[rows[has], targets[has]] - F(1)
     return _mean(losses, count), losses, maximum, total, z, _finish_gradient(d, p, z, c, count, has)

@@ -11,6 +11,8 @@ def _interval(cells: list[int], empty: int) -> tuple[int, int]:
 
 def build(kind: str, lengths: list[int], prefixes: list[int] | None, window: int | None) -> np.ndarray:
     """By-query intervals [2, T] of documents end to end."""
+    if min(lengths, default=1) < 1 or min(prefixes or [], default=0) < 0:
+        raise ValueError(f"lengths {lengths}, prefixes {prefixes}: expected at least 1 and at least 0")
     document = [d for d, length in enumerate(lengths) for _ in range(length)]
     offset = [t for length in lengths for t in range(length)]
     result = []

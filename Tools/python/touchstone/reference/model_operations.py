@@ -23,12 +23,28 @@ def _bound_constants(reader: _Reader) -> None:
     reader.keys |= {"kappa", "kappa_bits", "n"}
 
 
+def _positive(reader: _Reader, key: str) -> int:
+    value = reader.integer(key)
+    if value < 1:
+        raise reader.fail(f"recipe key '{key}' is {value}; expected 1 or more")
+    return value
+
+
+def _window(reader: _Reader, orientation: str) -> int | None:
+    """V2: beside a by-key mask only."""
+    if "window" not in reader.case.recipe:
+        return None
+    if orientation == "by-query":
+        raise reader.fail("a window beside a by-query mask; expected it in visibility_start")
+    return _positive(reader, "window")
+
+
 def _attention(reader: _Reader):
     _bound_constants(reader)
     scale, recipe = reader.number("scale"), reader.choice("dot", ("paired-ftz", "chain-ieee"))
     orientation = reader.choice("orientation", ("by-query", "by-key"))
     offset = reader.integer("query_offset")
-    window = reader.integer("window") if "window" in reader.case.recipe else None
+    window = _window(reader, orientation)
     q, k, v = (reader.array(name, "bf16", 4) for name in "qkv")
     start, limit = (reader.array(f"visibility_{name}", "int32", 2) for name in ("start", "limit"))
     queries, keys = q.shape[2], k.shape[2]
@@ -69,7 +85,7 @@ def _rows(reader, options):
 def _dense(reader, options):
     orientation = reader.choice("orientation", ("by-query", "by-key"))
     offset, keys, queries = (reader.integer(key) for key in ("query_offset", "keys", "queries"))
-    window = reader.integer("window") if "window" in reader.case.recipe else None
+    window = _window(reader, orientation)
     start, limit = (reader.array(f"visibility_{name}", "int32", 2) for name in ("start", "limit"))
     attention.check_intervals(orientation, start, limit, queries, keys, offset)
     mask = attention.visibility(orientation, start, limit, queries, keys, offset, window)
@@ -90,7 +106,7 @@ def _tree(reader, options):
 @_operation("visibility.build")
 def _build(reader, options):
     kind = reader.choice("kind", ("causal", "full", "prefix", "window", "documents"))
-    window = reader.integer("window") if kind == "window" else None
+    window = _positive(reader, "window") if kind == "window" else None
     lengths = reader.array("length", "int32", 1).tolist()
     prefixes = reader.array("prefix", "int32", 1).tolist() if kind == "prefix" else None
     start, limit = masks.build(kind, lengths, prefixes, window)
@@ -157,6 +173,8 @@ def _relaxed(reader, options):
 def _rmsnorm(reader, options):
     epsilon = reader.number("epsilon")
     x, gain, dy = reader.array("x", "bf16", 2), reader.array("gain", "bf16", 1), reader.array("dy", "bf16", 2)
+    if not gain.size:
+        raise reader.fail("inputs/gain is empty; expected at least one column")
     y, r = layers.rmsnorm(x, gain, epsilon, options.rounder)
     dx, dgain = layers.rmsnorm_backward(dy, x, gain, epsilon, options.rounder)
     return Result({"y": bf16(y), "r": fp32(r), "dx": fp32(dx), "dgain": fp32(dgain)})
@@ -166,6 +184,8 @@ def _rmsnorm(reader, options):
 def _rope(reader, options):
     base = reader.number("base")
     x, positions, dy = reader.array("x", "bf16", 3), reader.array("position", "int32", 1), reader.array("dy", "bf16", 3)
+    if not (np.isfinite(base) and base >= 1) or x.shape[2] % 2 or ((positions < 0) | (positions >= 1 << 29)).any():
+        raise reader.fail(f"base {base}, dimension {x.shape[2]}, positions outside 0 ..< 2^29: E4 has no such rotation")
     return Result({"y": bf16(layers.rotary(x, positions, base)), "dx": bf16(layers.rotary(dy, positions, base, True))})
 
 
@@ -239,9 +259,13 @@ def _sparse_cross_entropy(reader, options):
 def _adamw(reader, options):
     names = ("beta1", "beta2", "epsilon", "weight_decay", "learning_rate", "clip_norm")
     beta1, beta2, epsilon, decay, rate, clip = (reader.number(name) for name in names)
-    step = reader.integer("step")
+    step = _positive(reader, "step")
+    if not (0 <= beta1 < 1 and 0 <= beta2 < 1):
+        raise reader.fail(f"beta1 is {beta1}, beta2 {beta2}; expected 0 or more and below 1")
     w, m, v, g = (reader.array(name, "fp32", 1) for name in "wmvg")
     norm = layers.gradient_norm([g], options.rounder)
+    if not np.isfinite(norm):
+        raise reader.fail(f"the gradient's norm is {norm}; expected a finite number")
     (g,) = layers.clipped([g], norm, clip)
     w, m, v = layers.adamw(w, m, v, g, step, rate, beta1, beta2, epsilon, decay, options.rounder)
     return Result({"norm": fp32([norm]), "m": fp32(m), "v": fp32(v), "w": fp32(w)})

@@ -377,11 +377,11 @@ def clamp(a: Arithmetic, y: np.ndarray, limit, int8: bool) -> Clamped:
         raise ValueError(f"the limit of a clamp is {limit}")
     nan = np.isnan(y)
     clamped = np.where(y > limit, limit, np.where(y > 0, y, zero))  # -0 becomes +0
-    clamped = np.where(nan, y, clamped)
+    clamped = np.where(nan, y, clamped)  # with a limit of 0 too
     if not int8:
         return Clamped(clamped, None)
     if limit == 0:
-        return Clamped(np.zeros(y.shape, a.dtype), np.zeros(y.shape, np.int8))
+        return Clamped(clamped, np.zeros(y.shape, np.int8))
     rate = a.div(127, limit)
     if not np.isfinite(rate):
         raise ValueError(f"the limit of a clamp is {limit}: 127 / limit is not finite")
@@ -390,12 +390,12 @@ def clamp(a: Arithmetic, y: np.ndarray, limit, int8: bool) -> Clamped:
     return Clamped(np.where(nan, y, np.where(codes == 0, zero, value)), codes.astype(np.int8))
 
 
-def clamp_backward(a: Arithmetic, dy: np.ndarray, y: np.ndarray, limit, gradient: str, int8: bool) -> np.ndarray:
-    """C4 for relu2."""
+def clamp_backward(dy: np.ndarray, y: np.ndarray, limit, gradient: str) -> np.ndarray:
+    """C4 for relu2; a limit of 0 lets nothing pass (C3)."""
     if gradient not in ("straight-through", "inward"):
         raise ValueError(f"clamp_gradient '{gradient}'")
     zero = np.zeros((), dy.dtype)
-    if int8 and limit == 0:
+    if limit == 0:
         return np.where(np.isnan(y), np.array(np.nan, dy.dtype), np.zeros(dy.shape, dy.dtype))
     passes = (y >= 0) & (y <= limit)
     if gradient == "inward":

@@ -336,7 +336,7 @@ def run_pass(
         if c.clamp == "none":
             activation = a.bf16(square)
         else:
-            limit = c.clamp_limit
+            limit = c.clamp_limit + np.float32(0)  # -0 is +0 (C1)
             if c.clamp == "dynamic":
                 limit = layers.dynamic_limit(a, w[at + "mlp.up"], c.clamp_kappa)
             yield fp32(at + "mlp.limit", np.array([limit], a.dtype))
@@ -390,7 +390,7 @@ def run_pass(
         d_activation = layers.linear_transposed(a, d_stream, w[at + "mlp.down"])
         if s.limit is not None:
             square = layers.relu2(a, s.up)
-            d_activation = layers.clamp_backward(a, d_activation, square, s.limit, c.clamp_gradient, c.int8)
+            d_activation = layers.clamp_backward(d_activation, square, s.limit, c.clamp_gradient)
         d_up = a.bf16(layers.relu2_backward(a, d_activation, s.up))
         yield bf16(at + "mlp.up.gradient", d_up)
         yield gradient(at + "mlp.up", weight_gradient(s.mlp_in, d_up))
