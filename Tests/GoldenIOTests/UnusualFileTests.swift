@@ -86,6 +86,13 @@ import Testing
         #expect(told.allSatisfy { $0.2.kind == .wrongType && $0.2.dataset == "outputs/\($0.1)" })
         #expect(found.tensors[.outputs]?.map(\.name) == ["s"])
         #expect(failure { try file.openCase("a") }?.dataset == "outputs/extra")
+        var names: [String] = []
+        let read = try file.readCase("a") {
+            names.append("\($0.rawValue)/\($1)"); _ = $2
+        }
+        #expect(names == ["outputs/extra", "outputs/r"])
+        #expect(read.outputs.tensors == [NamedTensor("s", Tensor([0, 1] as [Float], shape: [2]))])
+        #expect(failure { try file.readCase("a") }?.dataset == "outputs/extra")
     }
 
     @Test("Attributes beside the header with wrong bytes are an error or other text, never a trap", arguments: [1, 2])
