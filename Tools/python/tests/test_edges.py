@@ -182,3 +182,11 @@ def test_T4_betas_that_are_none(beta1):
         del case.recipe["beta1"]
     with pytest.raises(OperationError, match="beta1"):
         derive(case)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 0), (2, 0, 4), (0, 3, 4), (0, 0, 0), (1, 0, 0)])
+def test_T2_rotations_of_nothing(shape):
+    x = Tensor("bf16", np.zeros(shape, np.uint16))
+    inputs = {"x": x, "position": int32(*range(shape[0])), "dy": x}
+    outputs = derive(Case("rope", "layer.rope", parameters(base=10.0), inputs=inputs)).outputs
+    assert outputs["y"].shape == outputs["dx"].shape == shape
