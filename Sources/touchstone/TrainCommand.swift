@@ -277,8 +277,9 @@ struct Train: ParsableCommand {
         var (traffic, spent) = (Traffic(), StepSeconds())
         // What went wrong on this process alone: all hear of it before the next step.
         var failure: (any Error)?
-        // From here to the checkpoint a signal ends the run by the checkpoint.
-        if folder != nil { Interruption.hold() }
+        // From here to the checkpoint a signal ends the run by the checkpoint, and ranks end together.
+        let isHeld = folder != nil || mpi
+        if isHeld { Interruption.hold() }
         for step in before..<total {
             let step = step + 1
             let batch = Result { try corpus.trainingBatch(step: step, configuration: c) }
@@ -336,7 +337,7 @@ struct Train: ParsableCommand {
             RunInterruption.tell(
                 taken: taken, before: before, of: total, folder: folder, processes: group.world?.count)
         }
-        if folder != nil { Interruption.release() }
+        if isHeld { Interruption.release() }
         if isInterrupted && taken == before { throw ExitCode(Interruption.exitStatus) }
 
         try group.onMain {
