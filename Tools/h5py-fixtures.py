@@ -158,10 +158,19 @@ def refused(path):
             "x", shape=(2,), dtype="f4", external=[("other.bin", 0, 8)])
         inputs("lzf").create_dataset("x", data=np.zeros(64, "i4"), compression="lzf")
         inputs("scale-offset").create_dataset("x", data=np.zeros(64, "i4"), scaleoffset=0)
-        inputs("never-written").create_dataset("x", shape=(4,), dtype="f4")
-        inputs("half-written").create_dataset("x", shape=(8,), dtype="f4", chunks=(2,))[0:2] = 1
-        inputs("half-written-gzip").create_dataset(
-            "x", shape=(8,), dtype="f4", chunks=(2,), compression="gzip")[0:2] = 1
+        creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        h5py.h5d.create(
+            inputs("never-filled").id, b"x", h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((4,)), creation)
+        short = np.zeros(148, "f4").tobytes()
+        inputs("short-chunk").create_dataset(
+            "x", shape=(150,), dtype="f4", chunks=(150,), fletcher32=True).id.write_direct_chunk((0,), short, 1)
+        inputs("short-chunk-gzip").create_dataset(
+            "x", shape=(150,), dtype="f4", chunks=(150,), compression="gzip").id.write_direct_chunk((0,), short, 1)
+        inputs("fill-over-limit").create_dataset("x", shape=(1 << 28, 2), dtype="u1", chunks=(1 << 16, 1))
+        inputs("huge-empty").create_dataset("x", shape=(10**15,), dtype="u1")
+        inputs("int16-as-bf16").create_dataset("x", data=np.zeros(2, "i2")).attrs["element_type"] = "bf16"
+        h5py.h5d.create(inputs("bit-field").id, b"x", h5py.h5t.STD_B8LE, h5py.h5s.create_simple((4,)))
         inputs("over-limit").create_dataset("x", shape=(1 << 34,), dtype="u1", chunks=(1 << 16,))
         inputs("huge").create_dataset("x", shape=(1 << 20, 1 << 20, 1 << 20), dtype="f8", chunks=(1, 1, 8))
         inputs("overflowing").create_dataset("x", shape=(1 << 30, 1 << 30, 1 << 10), dtype="i1", chunks=(1, 1, 8))
@@ -180,6 +189,96 @@ def refused(path):
         group.create_dataset("e\u0301", data=[1])
 
 
+def unusual(path):
+    """What HDF5 can hold and few files do: elements that were never written, filters that a chunk goes without."""
+    with h5py.File(path, "w") as file:
+        group = file.create_group("cases/fill/inputs")
+        group.create_dataset("contiguous", shape=(4,), dtype="f4")
+        group.create_dataset("value", shape=(2, 2), dtype="f4", fillvalue=2.5)
+        group.create_dataset("big-endian", shape=(3,), dtype=">i4", fillvalue=0x01020304)
+        group.create_dataset("scalar", shape=(), dtype="f8", fillvalue=1.5)
+        group.create_dataset("chunks", shape=(8,), dtype="f4", chunks=(2,), fillvalue=-7)[2:4] = [1, 2]
+        group.create_dataset("no-chunks", shape=(8,), dtype="f4", chunks=(2,), fillvalue=-7)
+        group.create_dataset(
+            "filters", shape=(3, 4), dtype="i2", chunks=(2, 3), compression="gzip", shuffle=True, fletcher32=True,
+            fillvalue=-7)[0:2, 0:3] = [[1, 2, 3], [4, 5, 6]]
+        group.create_dataset("one-chunk", shape=(3,), dtype="f4", chunks=(3,), fletcher32=True, fillvalue=3)
+        bits = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        bits.set_chunk((2,))
+        bits.set_fill_time(h5py.h5d.FILL_TIME_ALLOC)
+        bits.set_fill_value(np.array(9, "f4"))
+        h5py.h5d.create(group.id, b"on-allocation", h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((4,)), bits)
+        group = file.create_group("cases/masks/inputs")
+        ramp = np.arange(150, dtype="f4")
+        for name, mask, filters in [
+            ("checksum", 1, {"fletcher32": True}), ("deflate", 1, {"compression": "gzip"}),
+            ("both", 3, {"compression": "gzip", "fletcher32": True}),
+            ("shuffle", 3, {"shuffle": True, "fletcher32": True}),
+        ]:
+            created = group.create_dataset(name, shape=(150,), dtype="f4", chunks=(150,), **filters)
+            created.id.write_direct_chunk((0,), ramp.tobytes(), mask)
+        mixed = group.create_dataset("one-of-two", shape=(150,), dtype="f4", chunks=(75,), fletcher32=True)
+        mixed.id.write_direct_chunk((0,), ramp[:75].tobytes(), 1)
+        mixed[75:] = ramp[75:]
+
+
+def attributes(path, **options):
+    """Cases with so many attributes of variable-length strings, in their header or beside it; the order tracked or not."""
+    with h5py.File(path, "w", **options) as file:
+        cases = file.create_group("cases")
+        for count in (4, 5, 8, 9, 30, 60):
+            for tracked in (False, True):
+                case = cases.create_group(f"{count}{'-tracked' if tracked else ''}", track_order=tracked)
+                for index in range(count - 4):
+                    case.attrs[f"extra-{index}"] = f"value {index}"
+                case.attrs["op"] = "test.many"
+                case.attrs["why"] = f"{count} größer"
+                case.attrs["spec_clauses"] = ["F1", "F2"]
+                case.attrs["recipe"] = f'{{"count": {count}}}'
+
+
+def opaque(path):
+    """Two answered cases, with outputs of no element type in the first."""
+    with h5py.File(path, "w") as file:
+        for name in ("a", "b"):
+            group = file.create_group(f"cases/{name}/outputs")
+            group.create_dataset("r", data=np.zeros(2, "V3") if name == "a" else np.arange(2, dtype="f4"))
+            group.create_dataset("s", data=np.arange(2, dtype="f4"))
+            if name == "a":
+                group.create_dataset("extra", data=np.zeros(2, "V3"))
+
+
+def newer(path):
+    """The format of HDF5 2.0, which older libraries do not read: complex numbers, filtered chunks."""
+    with h5py.File(path, "w", libver=("latest", "latest")) as file:
+        file.create_dataset("cases/plain/inputs/x", data=np.arange(4.0))
+        file.create_dataset("cases/chunks/inputs/x", data=np.arange(4.0), chunks=(2,), compression="gzip")
+
+
+def layouts(path):
+    """Every index of chunks that the format of version 1.10 has."""
+    with h5py.File(path, "w", libver=("v110", "v110")) as file:
+        group = file.create_group("cases/layouts/inputs")
+        values = np.arange(35, dtype="i4").reshape(5, 7)
+        unlimited = h5py.h5s.UNLIMITED
+        for index, limits, chunk, early in [
+            ("single", (5, 7), (5, 7), False), ("implicit", (5, 7), (2, 3), True), ("fixed", (5, 7), (2, 3), False),
+            ("extensible", (unlimited, 7), (2, 3), False), ("b-tree", (unlimited, unlimited), (2, 3), False),
+        ]:
+            for filters in ("", "-filters"):
+                creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+                creation.set_chunk(chunk)
+                if early:
+                    creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+                if filters:
+                    creation.set_deflate(4)
+                    creation.set_fletcher32()
+                created = h5py.h5d.create(
+                    group.id, (index + filters).encode(), h5py.h5t.STD_I32LE,
+                    h5py.h5s.create_simple((5, 7), limits), creation)
+                created.write(h5py.h5s.ALL, h5py.h5s.ALL, values)
+
+
 def main():
     FOLDER.mkdir(exist_ok=True)
     every_type(FOLDER / "little-endian.h5", "<", {})
@@ -190,6 +289,12 @@ def main():
     strings(FOLDER / "strings.h5")
     bits(FOLDER / "bits.h5")
     refused(FOLDER / "refused.h5")
+    unusual(FOLDER / "unusual.h5")
+    attributes(FOLDER / "attributes.h5")
+    attributes(FOLDER / "attributes-1.10.h5", libver=("v110", "v110"))
+    layouts(FOLDER / "layouts-1.10.h5")
+    newer(FOLDER / "newer.h5")
+    opaque(FOLDER / "opaque.h5")
     with h5py.File(FOLDER / "name-not-utf8.h5", "w") as file:
         file.create_group("cases").create_group(b"\xff\xfe")
     with h5py.File(FOLDER / "no-cases.h5", "w") as file:

@@ -63,7 +63,12 @@ private struct LoadedPlugin {
     static func load(_ path: String) -> Result<LoadedPlugin, Refusal> {
         func refuse(_ why: String) -> Result<LoadedPlugin, Refusal> { .failure(Refusal(why: why)) }
         let library: DynamicLibrary
-        do { library = try DynamicLibrary(path: path) } catch { return refuse("cannot be loaded: \(error)") }
+        do { library = try DynamicLibrary(path: path) } catch {
+            // The system's words may begin with the path, which the message has already.
+            let words = error.description
+            let known = ["\(path): ", "./\(path): "].first { words.hasPrefix($0) } ?? ""
+            return refuse("cannot be loaded: \(words.dropFirst(known.count))")
+        }
         typealias Version = @convention(c) () -> UInt32
         typealias Open = @convention(c) (UnsafePointer<touchstone_host>?) -> UnsafePointer<touchstone_plugin>?
         guard let askVersion = library.function("touchstone_plugin_version", as: Version.self) else {

@@ -13,7 +13,10 @@ let bf16Operations: [(String, EngineCatalog.Compute)] =
         ("bf16.maximum", extreme(largest: true, prefersNumber: false)),
         ("bf16.minimumNumber", extreme(largest: false, prefersNumber: true)),
         ("bf16.maximumNumber", extreme(largest: true, prefersNumber: true)),
-        ("bf16.sqrt", unary { a, mode, flags in BF16Arithmetic.squareRoot(a, mode, &flags) }),
+        (
+            "bf16.sqrt",
+            unary(stochastic: true) { a, mode, flags in BF16Arithmetic.squareRoot(a, mode, &flags) }
+        ),
         ("bf16.roundToIntegral", unary { a, mode, flags in BF16Arithmetic.roundToIntegral(a, mode, &flags) }),
         ("bf16.nextUp", unary { a, _, flags in BF16Arithmetic.next(a, up: true, &flags) }),
         ("bf16.nextDown", unary { a, _, flags in BF16Arithmetic.next(a, up: false, &flags) }),
@@ -56,8 +59,10 @@ private struct Rounding {
     let name: String
     let random: [UInt16]
 
-    init(_ reader: inout CaseReader) throws {
-        name = try reader.choice("rounding", ["rne", "rtz", "rdn", "rup", "rna", "rto", "sr"])
+    /// - Parameter stochastic: whether the operation takes `sr` (B2).
+    init(_ reader: inout CaseReader, stochastic: Bool = true) throws {
+        name = try reader.choice(
+            "rounding", ["rne", "rtz", "rdn", "rup", "rna", "rto"] + (stochastic ? ["sr"] : []))
         random = name == "sr" ? try reader.integers("random", UInt16.self, "n") : []
     }
 
@@ -88,11 +93,12 @@ private func extreme(largest: Bool, prefersNumber: Bool) -> EngineCatalog.Comput
 }
 
 private func unary(
+    stochastic: Bool = false,
     _ function: @escaping @Sendable (UInt16, BF16Arithmetic.Rounding, inout UInt8) -> UInt16
 ) -> EngineCatalog.Compute {
     { reader, _ in
         let a = try reader.bf16("a", "n")
-        let rounding = try Rounding(&reader)
+        let rounding = try Rounding(&reader, stochastic: stochastic)
         try reader.finish()
         return elementwise(a.count) { index, flags in function(a[index], rounding[index], &flags) }
     }

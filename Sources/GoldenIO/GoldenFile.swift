@@ -12,7 +12,8 @@ public enum CaseGroup: String, CaseIterable, Sendable {
 ///
 /// A tensor's bits are those in the file, turned to little-endian; no number is ever converted. Accepted are datasets that
 /// are compact, contiguous or chunked, with deflate (gzip), shuffle and Fletcher-32 filters, of any byte order, of the
-/// types of ``ElementType``; UInt16 datasets whose attribute `element_type` is `bf16` or `fp16` hold those bits.
+/// types of ``ElementType``; UInt16 datasets whose attribute `element_type` is `bf16` or `fp16` hold those bits. Elements that were never written
+/// have the dataset's fill value, of at most 256 MiB; where there is none, or the fill time is *never*, as in our own files, they are an error.
 /// Soft and external links, virtual and external storage, and all other filters and types are refused.
 public final class GoldenFile: Sendable {
     public let path: String
@@ -51,9 +52,12 @@ public final class GoldenFile: Sendable {
 
     /// Reads one case: its attributes and the datasets of the named groups, in the order of creation if the file tracks
     /// it, else by name. Absent attributes and groups read as empty.
-    public func readCase(_ name: String, groups: Set<CaseGroup> = Set(CaseGroup.allCases)) throws(GoldenIOError)
-        -> GoldenCase
-    {
+    ///
+    /// - Parameter unreadable: is told of each dataset that cannot be read, which is then left out; nil: the first one is thrown.
+    public func readCase(
+        _ name: String, groups: Set<CaseGroup> = Set(CaseGroup.allCases),
+        unreadable: ((CaseGroup, String, GoldenIOError) -> Void)? = nil
+    ) throws(GoldenIOError) -> GoldenCase {
         try HDF5.locked { () throws(GoldenIOError) -> GoldenCase in
             let place = Place(file: path).goldenCase(name)
             guard isName(name), H5Lexists(cases.identifier, name, touchstone_h5p_default()) > 0 else {
@@ -70,7 +74,7 @@ public final class GoldenFile: Sendable {
             var bytesLeft = byteLimit
             for caseGroup in CaseGroup.allCases
             where groups.contains(caseGroup) && members.contains(caseGroup.rawValue) {
-                result[caseGroup] = try readGroup(caseGroup, of: group, place, bytesLeft: &bytesLeft)
+                result[caseGroup] = try readGroup(caseGroup, of: group, place, bytesLeft: &bytesLeft, unreadable)
             }
             return result
         }
@@ -138,7 +142,8 @@ public final class GoldenFile: Sendable {
     }
 
     private func readGroup(
-        _ caseGroup: CaseGroup, of goldenCase: borrowing Handle, _ place: Place, bytesLeft: inout Int
+        _ caseGroup: CaseGroup, of goldenCase: borrowing Handle, _ place: Place, bytesLeft: inout Int,
+        _ unreadable: ((CaseGroup, String, GoldenIOError) -> Void)?
     ) throws(GoldenIOError) -> TensorGroup {
         let place = place.dataset(caseGroup.rawValue)
         let group = try openMember(caseGroup.rawValue, of: goldenCase, as: H5I_GROUP, place)
@@ -149,10 +154,15 @@ public final class GoldenFile: Sendable {
             guard names.insert(name).inserted else {
                 throw place.error(.duplicate, "two datasets whose names differ only in how Unicode composes them")
             }
-            let dataset = try openMember(name, of: group, as: H5I_DATASET, place)
-            let tensor = try readTensor(dataset, source, byteLimit: bytesLeft, place)
-            bytesLeft -= tensor.bytes.count
-            tensors.append(NamedTensor(name, tensor))
+            do throws(GoldenIOError) {
+                let dataset = try openMember(name, of: group, as: H5I_DATASET, place)
+                let tensor = try readTensor(dataset, source, byteLimit: bytesLeft, place)
+                bytesLeft -= tensor.bytes.count
+                tensors.append(NamedTensor(name, tensor))
+            } catch {
+                guard let unreadable else { throw error }
+                unreadable(caseGroup, name, error)
+            }
         }
         return TensorGroup(tensors)
     }

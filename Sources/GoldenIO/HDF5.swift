@@ -48,8 +48,8 @@ enum HDF5 {
 
     /// Whether an entry of the stack says that something has a version, or a kind, that the library does not know.
     static func saysVersion(_ line: String) -> Bool {
-        line.contains("Wrong version number") || line.contains("bad version number")
-            || line.contains("unknown") && line.contains("version")
+        line.contains("Wrong version number")
+            || line.contains("version") && ["bad", "wrong", "unknown"].contains { line.contains($0) }
     }
 
     /// `errno` of the call of the system that failed first, where the stack tells one.

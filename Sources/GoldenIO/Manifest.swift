@@ -47,7 +47,7 @@ public struct Manifest: Sendable, Hashable {
         do {
             bytes = try Files.bytes(of: path)
         } catch {
-            throw GoldenIOError(.fileSystem, file: path, error.description)
+            throw GoldenIOError(.fileSystem, file: path, "cannot \(error.operation): \(error.reason)")
         }
         guard let text = String(validating: bytes, as: UTF8.self) else {
             throw GoldenIOError(.malformed, file: path, "the manifest is not UTF-8")
@@ -161,7 +161,7 @@ public func sha256(ofFile path: String) throws(GoldenIOError) -> String {
     do {
         try Files.forEachBlock(of: path) { hash.update(bufferPointer: $0) }
     } catch {
-        throw GoldenIOError(.fileSystem, file: path, error.description)
+        throw GoldenIOError(.fileSystem, file: path, "cannot \(error.operation): \(error.reason)")
     }
     return hash.finalize().map { byte in
         let digits = String(byte, radix: 16)

@@ -79,7 +79,8 @@ extension Visibility {
         for index in 1..<max(1, cumulative.count) {
             guard cumulative[index] >= cumulative[index - 1] else {
                 throw .cumulativeLengths(
-                    "cumulative length \(cumulative[index]) at index \(index), expected \(cumulative[index - 1]) or more")
+                    "cumulative length \(cumulative[index]) at index \(index), expected \(cumulative[index - 1]) or more"
+                )
             }
             if cumulative[index] > cumulative[index - 1] { lengths.append(cumulative[index] - cumulative[index - 1]) }
         }
@@ -94,7 +95,8 @@ extension Visibility {
         batch b: Int = 0, bidirectional: Bool = false
     ) throws(VisibilityBuildError) -> [Int32] {
         guard queries == keys else {
-            throw .cumulativeLengths("a mask of \(queries) queries and \(keys) keys is not that of documents end to end")
+            throw .cumulativeLengths(
+                "a mask of \(queries) queries and \(keys) keys is not that of documents end to end")
         }
         var cumulative: [Int32] = [0]
         // A document begins where a token does not see the one before it.

@@ -114,6 +114,8 @@ public struct TrainingCorpus: Sendable {
     ///
     /// - Throws: ``CorpusError`` for a file that has changed.
     public func hasTarget() throws -> Bool {
+        // A document of one token predicts nothing.
+        guard sequences.index.length > 1 else { return false }
         struct Found: Error {}
         do {
             // Nearly always the first sequence has one.

@@ -238,16 +238,12 @@ struct DistillTrain: ParsableCommand {
         }
         bar.finish()
         let seconds = monotonicSeconds() - start
-        if taken > before { try folder?.save(taken) }
-        if folder != nil { Interruption.release() }
         let isInterrupted = taken < total
-        func tellInterruption() {
-            if isInterrupted { RunInterruption.tell(taken: taken, before: before, of: total, folder: folder) }
-        }
-        if isInterrupted && taken == before {
-            tellInterruption()
-            throw ExitCode(Interruption.exitStatus)
-        }
+        if taken > before { try folder?.save(taken) }
+        // Said before the process may be ended by force.
+        if isInterrupted { RunInterruption.tell(taken: taken, before: before, of: total, folder: folder) }
+        if folder != nil { Interruption.release() }
+        if isInterrupted && taken == before { throw ExitCode(Interruption.exitStatus) }
         let rate = Double((taken - before) * c.batch * c.sequenceLength) / seconds
         if let first = losses.first, let last = losses.last {
             print("steps        \(taken - before) in \(duration(seconds)), \(compact(rate, "tokens"))/s")
@@ -262,7 +258,6 @@ struct DistillTrain: ParsableCommand {
             print("held out     \(HeldOut.text(heldOut))")
         }
         if let fingerprint = run.fingerprint { print("fingerprint  \(fingerprint)") }
-        tellInterruption()
         if isInterrupted { throw ExitCode(Interruption.exitStatus) }
     }
 }

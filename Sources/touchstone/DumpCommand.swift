@@ -62,11 +62,15 @@ struct Dump: ParsableCommand {
         }
         for (number, name) in names.enumerated() {
             if number > 0 { print() }
-            try show(try golden.readCase(name))
+            var unreadable: [(name: String, why: String)] = []
+            let goldenCase = try golden.readCase(name) {
+                unreadable.append(("\($0.rawValue)/\($1)", $2.message))
+            }
+            try show(goldenCase, unreadable)
         }
     }
 
-    private func show(_ goldenCase: GoldenCase) throws {
+    private func show(_ goldenCase: GoldenCase, _ unreadable: [(name: String, why: String)]) throws {
         let caseName = goldenCase.name
         if let image {
             guard let mask = try MaskImage(goldenCase, batch: batch) else {
@@ -88,6 +92,10 @@ struct Dump: ParsableCommand {
                 shown += 1
             }
         }
+        for (name, why) in unreadable where dataset == nil || dataset == name {
+            print("\n\(name)  cannot be read: \(why)")
+            shown += 1
+        }
         if let dataset, shown == 0 { throw CommandError("\(file): case '\(caseName)' has no dataset '\(dataset)'") }
     }
 
@@ -102,12 +110,19 @@ struct Dump: ParsableCommand {
         print("cases     \(golden.caseNames.count)")
         let width = golden.caseNames.map(\.count).max() ?? 0
         for name in golden.caseNames {
-            let goldenCase = try golden.readCase(name, groups: [.inputs, .outputs])
+            var unreadable: [String] = []
+            let goldenCase = try golden.readCase(name, groups: [.inputs, .outputs]) { group, name, _ in
+                unreadable.append("\(group.rawValue)/\(name)")
+            }
             func shapes(_ group: TensorGroup) -> String {
                 group.tensors.map { "\($0.name) \($0.tensor.type.rawValue)\($0.tensor.shape)" }.joined(separator: ", ")
             }
             let padded = name + String(repeating: " ", count: width - name.count)
             print("  \(padded)  \(goldenCase.op): \(shapes(goldenCase.inputs)) -> \(shapes(goldenCase.outputs))")
+            if !unreadable.isEmpty {
+                print(
+                    "  \(String(repeating: " ", count: width))  cannot be read: \(unreadable.joined(separator: ", "))")
+            }
         }
     }
 

@@ -26,6 +26,7 @@ struct Hash: ParsableCommand {
     func run() throws {
         // A chain over nothing is the same for all: no result to compare.
         var without: [String] = []
+        var unreadable: [GoldenIOError] = []
         for path in files {
             guard cases || inputs else {
                 print("\(try sha256(ofFile: path))  \(path)")
@@ -34,7 +35,11 @@ struct Hash: ParsableCommand {
             let file = try GoldenFile(reading: path)
             if file.caseNames.isEmpty { without.append("\(path) has no case") }
             for name in file.caseNames {
-                let goldenCase = try file.readCase(name, groups: [inputs ? .inputs : .outputs])
+                let before = unreadable.count
+                let goldenCase = try file.readCase(name, groups: [inputs ? .inputs : .outputs]) {
+                    unreadable.append($2)
+                }
+                if unreadable.count > before { continue }
                 var fingerprint = Fingerprint()
                 let group = inputs ? goldenCase.inputs : goldenCase.outputs
                 if group.isEmpty {
@@ -45,6 +50,11 @@ struct Hash: ParsableCommand {
                 for tensor in group.tensors { fingerprint.append(tensor.name, tensor.tensor) }
                 print("\(fingerprint.hexadecimal)  \(path)  \(name)")
             }
+        }
+        if let first = unreadable.first {
+            throw CommandError(
+                "no fingerprint of what cannot be read: \(first)\(unreadable.count > 1 ? "\nand \(unreadable.count - 1) more such" : "")"
+            )
         }
         if let first = without.first {
             throw CommandError(

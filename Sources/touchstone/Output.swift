@@ -10,11 +10,9 @@ func print(_ items: Any..., separator: String = " ", terminator: String = "\n") 
 }
 
 /// Ends a command with the exit status of what it found; nothing else turns a verdict into a status.
-func end(_ judgement: Judgement) throws {
-    if judgement != .conforms { throw ExitCode(judgement.exitStatus) }
-}
+func end(_ judgement: Judgement) throws { if judgement != .conforms { throw judgement.exit } }
 
 extension Judgement {
-    /// Of two comparisons of which both are to conform.
-    func and(_ other: Judgement) -> Judgement { Judgement(rawValue: max(rawValue, other.rawValue)) ?? .notJudged }
+    /// The exit status as the parser takes it.
+    var exit: ExitCode { ExitCode(exitStatus) }
 }

@@ -305,7 +305,7 @@ struct Train: ParsableCommand {
             } catch let difference as StepVerifier.Difference {
                 bar.finish()
                 print("NOT BIT-EXACT  \(difference)")
-                throw ExitCode(1)
+                throw Judgement.doesNotConform.exit
             }
             taken = step
             first = first ?? summary
@@ -332,16 +332,13 @@ struct Train: ParsableCommand {
         }
         let isInterrupted = taken < total
         if taken > before { try folder?.save(taken) }
-        if isHeld { Interruption.release() }
-        func tellInterruption() {
-            guard isInterrupted, group.isMain else { return }
+        // Said before the process may be ended by force.
+        if isInterrupted && group.isMain {
             RunInterruption.tell(
                 taken: taken, before: before, of: total, folder: folder, processes: group.world?.count)
         }
-        if isInterrupted && taken == before {
-            tellInterruption()
-            throw ExitCode(Interruption.exitStatus)
-        }
+        if isHeld { Interruption.release() }
+        if isInterrupted && taken == before { throw ExitCode(Interruption.exitStatus) }
 
         try group.onMain {
             var facts: [(String, String)] = []
@@ -409,7 +406,6 @@ struct Train: ParsableCommand {
                 try Files.replace(report, with: Array(page.utf8))
             }
         }
-        tellInterruption()
         if isInterrupted { throw ExitCode(Interruption.exitStatus) }
     }
 

@@ -83,12 +83,14 @@ struct DistributionSupportTests {
         }
     }
 
-    private func report(_ files: [String], _ rules: [String], cases: Set<String> = []) async throws -> Report {
+    private func report(_ files: [String], _ rules: [String], cases: [NamePattern] = []) async throws -> Report {
         var report = Report(subject: "other words")
         for file in files {
             try await Judge.judge(
                 OtherWords(), against: try GoldenFile(reading: ShippedCases.folder + "/" + file),
-                options: JudgingOptions(rules: rules.compactMap { PolicyRule($0) }, cases: cases), into: &report)
+                options: JudgingOptions(
+                    rules: rules.compactMap { PolicyRule($0) }, selection: CaseSelection(cases: cases)),
+                into: &report)
         }
         return report
     }

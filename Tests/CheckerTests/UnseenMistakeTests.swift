@@ -3,6 +3,7 @@ import ExactMath
 import GoldenIO
 import Goldens
 import JSON
+import ModelSpec
 import Reference
 import Testing
 

@@ -117,6 +117,7 @@ struct UsageCommandTests {
         let path = folder.file("no/such/file")
         let plain = folder.file("plain")
         for (name, arguments) in [
+            (plain, ["validate", "--library", plain, "--goldens", "\(Program.root)/GoldenData"]),
             (path, ["validate", path]), (path, ["check", "--goldens", path]), (path, ["dump", path]),
             (path, ["hash", path]), (path, ["data", path]), (path, ["evaluate", path, plain]),
             (path, ["localise", path]), (path, ["localise", path + ".jsonl", path + "2.jsonl"]),

@@ -19,6 +19,12 @@ struct ClauseEdgeTests {
         GoldenCase(name: "edge", op: op, recipe: recipe, inputs: TensorGroup(inputs.map { NamedTensor($0.0, $0.1) }))
     }
 
+    /// An fp32 parameter by its bits alone.
+    private func parameter(_ key: String, _ value: Float) -> [String: JSONValue] {
+        let digits = String(value.bitPattern, radix: 16)
+        return [key + "_bits": .string(String(repeating: "0", count: 8 - digits.count) + digits)]
+    }
+
     private func fp32(_ values: [Float]) -> Tensor { Tensor(values, shape: [values.count]) }
 
     /// The outputs, the same bits from both.
@@ -48,7 +54,7 @@ struct ClauseEdgeTests {
         for (key, value) in [
             ("beta1", 0.9), ("beta2", 0.99), ("epsilon", 0x1p-27), ("weight_decay", 0.0625), ("learning_rate", 0.001),
             ("clip_norm", clip),
-        ] as [(String, Float)] { recipe.merge(JSONValue.entries(key, value)) { $1 } }
+        ] as [(String, Float)] { recipe.merge(parameter(key, value)) { $1 } }
         let same = { (x: Float) in fp32([Float](repeating: x, count: g.count)) }
         return one("layer.adamw", recipe, [("w", same(1)), ("m", same(m)), ("v", same(0.25)), ("g", fp32(g))])
     }
@@ -68,7 +74,9 @@ struct ClauseEdgeTests {
 
     // MARK: C
 
-    @Test("C2, C3: of a NaN the code is 0 and the value NaN; a limit of 0 gives +0, with int8 and without", arguments: [true, false])
+    @Test(
+        "C2, C3: of a NaN the code is 0 and the value NaN; a limit of 0 gives +0, with int8 and without",
+        arguments: [true, false])
     func clamps(int8: Bool) throws {
         let y: [Float] = [.nan, 0, -0.0, 3, -3, 0x1p-149, .infinity, -.infinity]
         let dy: [Float] = [2, 2, 2, 2, -2, 2, 2, -2]
@@ -79,7 +87,7 @@ struct ClauseEdgeTests {
                     ("clamp.static", "limit", 0), ("clamp.static", "limit", -0.0), ("clamp.dynamic", "kappa", 0),
                     ("clamp.dynamic", "kappa", -0.0), ("clamp.static", "limit", 2), ("clamp.dynamic", "kappa", 2),
                 ] as [(String, String, Float)] {
-                    let recipe = JSONValue.entries(key, value).merging([
+                    let recipe = parameter(key, value).merging([
                         "activation": .string(activation.rawValue), "gradient": .string(gradient.rawValue),
                         "int8": .bool(int8),
                     ]) { $1 }
@@ -112,7 +120,7 @@ struct ClauseEdgeTests {
     @Test("C1, C3: no weights, kappa below 0 or NaN, and limits below 0 or not finite are errors without int8 too")
     func refusedClamps() {
         func goldenCase(_ op: String, _ key: String, _ value: Float, int8: Bool, weights: Int = 1) -> GoldenCase {
-            let recipe = JSONValue.entries(key, value).merging([
+            let recipe = parameter(key, value).merging([
                 "activation": "none", "gradient": "inward", "int8": .bool(int8),
             ]) { $1 }
             return one(
@@ -200,12 +208,12 @@ struct ClauseEdgeTests {
         #expect(bits(slots["ids"]) == [0xFFFF_FFFF, 0xFFFF_FFFF] && bits(slots["weights"]) == [0, 0])
         let loss = try answer(
             one(
-                "layer.crossEntropy", JSONValue.entries("zreg_c", 0),
+                "layer.crossEntropy", parameter("zreg_c", 0),
                 [("logits", none), ("targets", Tensor([-1, -1] as [Int32], shape: [2]))]))
         #expect(bits(loss["z"]) == [0, 0] && bits(loss["losses"]) == [0, 0] && bits(loss["loss"]) == [0])
         let rows = try answer(
             one(
-                "zreg.rows", JSONValue.entries("zreg_c", 1).merging(["form": "folded"]) { $1 },
+                "zreg.rows", parameter("zreg_c", 1).merging(["form": "folded"]) { $1 },
                 [("s", none), ("dp", none)]))
         #expect(bits(rows["z"]) == [0, 0])
     }
@@ -222,21 +230,31 @@ struct ClauseEdgeTests {
                 var inputs = [
                     ("a", Tensor(bf16: values, shape: [8])), ("b", Tensor(bf16: others, shape: [8])),
                 ]
-                if rounding == "sr" { inputs.append(("random", Tensor([UInt16](repeating: 0xFFFF, count: 8), shape: [8]))) }
+                if rounding == "sr" {
+                    inputs.append(("random", Tensor([UInt16](repeating: 0xFFFF, count: 8), shape: [8])))
+                }
                 let outputs = try answer(
                     one("bf16.\(op)", ["rounding": .string(rounding), "tininess": "after"], inputs))
                 found.append(bits(outputs["r"]) + bits(outputs["flags"]))
             }
             #expect(found[0] == found[1], "\(op)")
         }
-        for op in ["roundToIntegral", "nextUp", "nextDown"] {
-            expectRefused(one("bf16.\(op)", ["rounding": "sr"], [("a", Tensor(bf16: values, shape: [8]))]), "rounding")
+        let words = Tensor([UInt16](repeating: 0, count: 8), shape: [8])
+        for (op, recipe) in [
+            ("roundToIntegral", [:]), ("nextUp", [:]), ("nextDown", [:]), ("to", ["target": "fp16"]),
+            ("to", ["target": "int32"]),
+        ] as [(String, [String: JSONValue])] {
+            expectRefused(
+                one(
+                    "bf16.\(op)", recipe.merging(["rounding": "sr"]) { $1 },
+                    [("a", Tensor(bf16: values, shape: [8])), ("random", words)]),
+                "'rounding' is \"sr\"")
         }
-        expectRefused(
-            one("bf16.to", ["rounding": "sr", "target": "fp16"], [("a", Tensor(bf16: values, shape: [8]))]), "rounding")
     }
 
-    @Test("B1, B2, B4: to fp16, to odd overflows to 0x7BFF and 2^-14 is the smallest normal number; zeros keep their sign")
+    @Test(
+        "B1, B2, B4: to fp16, to odd overflows to 0x7BFF and 2^-14 is the smallest normal number; zeros keep their sign"
+    )
     func halfPrecision() throws {
         // 2^17, -2^17, 2^-15 (exact, subnormal), 1.5 x 2^-25, 2^-14
         let values: [UInt16] = [0x4800, 0xC800, 0x3800, 0x3340, 0x3880]
@@ -245,7 +263,9 @@ struct ClauseEdgeTests {
         #expect(bits(odd["r"]) == [0x7BFF, 0xFBFF, 0x0200, 0x0001, 0x0400])
         #expect(bits(odd["flags"]) == [5, 5, 0, 3, 0])
         let integral = try answer(
-            one("bf16.roundToIntegral", ["rounding": "rne"], [("a", Tensor(bf16: [0xBE80, 0x3E80, 0xBF00], shape: [3]))]))
+            one(
+                "bf16.roundToIntegral", ["rounding": "rne"],
+                [("a", Tensor(bf16: [0xBE80, 0x3E80, 0xBF00], shape: [3]))]))
         #expect(bits(integral["r"]) == [0x8000, 0, 0x8000])
     }
 
@@ -280,7 +300,7 @@ struct ClauseEdgeTests {
         func rope(_ position: Int32, _ base: Float, dimension: Int = 2) -> GoldenCase {
             let x = Tensor(bf16: [UInt16](repeating: 0x3F80, count: dimension), shape: [1, 1, dimension])
             return one(
-                "layer.rope", JSONValue.entries("base", base),
+                "layer.rope", parameter("base", base),
                 [("x", x), ("position", Tensor([position], shape: [1])), ("dy", x)])
         }
         _ = try answer(rope(1 << 29 - 1, 1))

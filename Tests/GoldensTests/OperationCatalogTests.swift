@@ -30,6 +30,28 @@ struct OperationCatalogTests {
         }
     }
 
+    @Test("a case without an operation is no unknown operation ''")
+    func noOperation() {
+        var one = add
+        one.op = ""
+        #expect(error(of: one)?.kind == .unknownOperation)
+        #expect(error(of: one)?.description.contains("has no attribute 'op'") == true)
+        #expect(error(of: one)?.description.contains("''") == false)
+    }
+
+    @Test("16-bit integers in the place of bf16: the error says how the bits are written", arguments: [true, false])
+    func bits(isSigned: Bool) {
+        var one = add
+        one.inputs = [
+            NamedTensor(
+                "a",
+                isSigned ? Tensor([0x3F80] as [Int16], shape: [1]) : Tensor([0x3F80] as [UInt16], shape: [1])),
+            NamedTensor("b", Tensor(bf16: [0x3F80], shape: [1])),
+        ]
+        let text = error(of: one)?.description ?? ""
+        #expect(text.contains("expected bf16") && text.contains("element_type = \"bf16\""), "\(text)")
+    }
+
     @Test("an unknown operation names the nearest")
     func unknownOperation() {
         var one = add

@@ -260,7 +260,9 @@ struct VisibilityConverterTests {
         }
     }
 
-    @Test("two columns mean LTS, LTE with causal, LTS, UTE without; causal aligns bottom-right; bounds above Q are clipped")
+    @Test(
+        "two columns mean LTS, LTE with causal, LTS, UTE without; causal aligns bottom-right; bounds above Q are clipped"
+    )
     func smallestBounds() throws {
         func rows(_ bounds: [Int32], _ perColumn: Int, _ causal: Bool, _ queries: Int, _ keys: Int) throws -> [UInt8] {
             try Visibility(
@@ -277,7 +279,9 @@ struct VisibilityConverterTests {
         #expect(try rows([5, 5], 1, true, 5, 2) == [0, 0, 0, 0, 0, 0, 1, 0, 1, 1])
     }
 
-    @Test("FlashMask's bounds to masks, both orientations, Q and T apart; what is no interval is refused", arguments: forms)
+    @Test(
+        "FlashMask's bounds to masks, both orientations, Q and T apart; what is no interval is refused",
+        arguments: forms)
     func fromBounds(form: (perColumn: Int, causal: Bool)) throws {
         var random = Random()
         var (converted, refused, clipped) = (0, 0, 0)
@@ -316,22 +320,25 @@ struct VisibilityConverterTests {
         #expect(converted > 100 && refused > 10 && clipped > 100, "\(converted) \(refused) \(clipped)")
     }
 
-    @Test("masks to FlashMask's bounds and back, every form; refused where no bounds express the mask", arguments: forms)
+    @Test(
+        "masks to FlashMask's bounds and back, every form; refused where no bounds express the mask", arguments: forms)
     func toBounds(form: (perColumn: Int, causal: Bool)) throws {
         var random = Random()
         var (converted, refused) = (0, 0)
-        for number in 0..<300 {
-            let (queries, keys) = (random.below(5), random.below(5))
+        for number in 0..<400 {
+            let (queries, keys) = (random.below(6), random.below(6))
             let orientation = MaskOrientation.allCases[number % 2]
             let offset = random.below(3)
             let length = orientation == .byQuery ? keys : offset + queries
             var (start, limit): ([Int32], [Int32]) = ([], [])
             for token in 0..<(orientation == .byQuery ? queries : keys) {
                 // A third of the masks are causal, so that the causal forms express some of them.
-                let last = number % 3 == 0 && orientation == .byQuery ? max(0, min(keys, token + keys - queries + 1)) : length
+                let last =
+                    number % 3 == 0 && orientation == .byQuery ? max(0, min(keys, token + keys - queries + 1)) : length
                 let first =
                     number % 3 == 0 && orientation == .byKey
-                    ? min(length, offset + max(0, token - (keys - queries))) : number % 3 == 0 ? 0 : random.below(length + 1)
+                    ? min(length, offset + max(0, token - (keys - queries)))
+                    : number % 3 == 0 ? 0 : random.below(length + 1)
                 start.append(Int32(min(first, last)))
                 limit.append(Int32(first >= last ? min(first, last) : first + random.below(last - first + 1)))
             }
@@ -368,8 +375,8 @@ struct VisibilityConverterTests {
             }
         }
         #expect(converted > 80, "\(converted) \(refused)")
-        // Four bounds express everything that an interval a row makes of four rows.
-        #expect(refused > (form.perColumn == 4 ? -1 : 10), "\(converted) \(refused)")
+        // Four bounds express every column of up to five rows but one of three masked runs, which is tested below.
+        #expect(refused > 10 || form.perColumn == 4, "\(converted) \(refused)")
     }
 
     @Test("a column of three masked runs has no bounds")
@@ -383,7 +390,9 @@ struct VisibilityConverterTests {
 
     @Test("bounds and sizes that are none")
     func refusedBounds() {
-        func convert(_ bounds: [Int32], _ perColumn: Int, _ causal: Bool, queries: Int = 1, keys: Int = 1, offset: Int = 0)
+        func convert(
+            _ bounds: [Int32], _ perColumn: Int, _ causal: Bool, queries: Int = 1, keys: Int = 1, offset: Int = 0
+        )
             throws
         {
             _ = try Visibility(
@@ -404,7 +413,9 @@ struct VisibilityConverterTests {
         }
         #expect(throws: VisibilityBuildError.count(name: "column bounds", 1, expected: 2)) { try convert([1], 2, true) }
         #expect(throws: VisibilityBuildError.size(name: "queries", -1)) { try convert([1], 1, true, queries: -1) }
-        #expect(throws: VisibilityBuildError.size(name: "query offset", .max)) { try convert([1], 1, true, offset: .max) }
+        #expect(throws: VisibilityBuildError.size(name: "query offset", .max)) {
+            try convert([1], 1, true, offset: .max)
+        }
         #expect(throws: VisibilityBuildError.size(name: "query offset", .max)) {
             try Visibility(dense: [1], orientation: .byKey, batch: 1, queries: 1, keys: 1, queryOffset: .max)
         }
@@ -420,8 +431,8 @@ struct VisibilityConverterTests {
         var random = Random()
         var (converted, refused) = (0, 0)
         for _ in 0..<400 {
-            let (queries, keys, offset) = (random.below(4), random.below(5), random.below(3))
-            let definition = Definition(queries: queries, keys: keys) { _, _ in random.below(3) > 0 }
+            let (queries, keys, offset) = (random.below(6), random.below(6), random.below(3))
+            let definition = Definition(queries: queries, keys: keys) { _, _ in random.below(2) > 0 }
             for orientation in MaskOrientation.allCases {
                 func convert() throws -> Visibility {
                     try Visibility(
@@ -505,13 +516,16 @@ struct VisibilityConverterTests {
                     try mask(
                         Visibility.byKey(lengths: lengths, bidirectional: !causal), .byKey, queries: count, keys: count),
                     try Visibility(
-                        dense: definition.cells, orientation: .byKey, batch: 1, queries: count, keys: count, queryOffset: 3),
+                        dense: definition.cells, orientation: .byKey, batch: 1, queries: count, keys: count,
+                        queryOffset: 3),
                 ] {
                     #expect(built.dense == definition.cells)
                     #expect(try built.cumulativeLengths(bidirectional: !causal) == rising)
                     // Where every document has one token, causal and bidirectional are the same.
                     if rising.indices.dropFirst().contains(where: { rising[$0] > rising[$0 - 1] + 1 }) {
-                        #expect(throws: VisibilityBuildError.self) { try built.cumulativeLengths(bidirectional: causal) }
+                        #expect(throws: VisibilityBuildError.self) {
+                            try built.cumulativeLengths(bidirectional: causal)
+                        }
                     }
                 }
             }
@@ -523,7 +537,9 @@ struct VisibilityConverterTests {
         #expect(throws: VisibilityBuildError.self) { try windowed.cumulativeLengths() }
         // A window that hides nothing.
         #expect(
-            try mask(Visibility.byKey(lengths: [3]), .byKey, queries: 3, keys: 3, window: 3).cumulativeLengths() == [0, 3])
+            try mask(Visibility.byKey(lengths: [3]), .byKey, queries: 3, keys: 3, window: 3).cumulativeLengths() == [
+                0, 3,
+            ])
     }
 
     // MARK: FlexAttention
@@ -568,7 +584,8 @@ struct VisibilityConverterTests {
                     == sliding.cells)
             let lts = Definition.flashMaskWindow(window - 1, count: count)
             #expect(
-                try Visibility(columnBounds: lts, perColumn: 1, causal: true, batch: 1, queries: count, keys: count).dense
+                try Visibility(columnBounds: lts, perColumn: 1, causal: true, batch: 1, queries: count, keys: count)
+                    .dense
                     == sliding.cells)
             #expect(
                 try mask(Visibility.byKey(lengths: all), .byKey, queries: count, keys: count, window: window)

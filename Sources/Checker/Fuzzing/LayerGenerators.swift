@@ -250,7 +250,8 @@ let layerGenerators: [CaseGenerator] = [
         let g = (0..<n).map { index -> Float in
             switch caseClass {
             case .cancellation: random.near(-m[index] * 9)
-            case .specials: random.chance(12) ? random.pick([0, -0.0, 0x1p-149, -0x1p-126, 1]) : random.float(110...128)
+            case .specials:
+                random.chance(12) ? random.pick([0, -0.0, 0x1p-149, -0x1p-126, 1]) : random.float(110...128)
             case .subnormals: random.float(random.pick([0...2, 60...66]))
             case .overflow: random.float(random.pick([120...130, 182...186]))
             default: random.float(110...128)

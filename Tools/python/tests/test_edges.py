@@ -54,7 +54,9 @@ def test_C3_limit_zero_and_NaN(int8, activation, gradient, limit):
     y = np.array([[np.nan, 0, -0.0, 3, -3, 2.0**-149, np.inf, -np.inf]], np.float32)
     dy = np.array([[2, 2, 2, 2, -2, 2, 2, -2]], np.float32)
     recipe = parameters(limit=limit) | {"activation": activation, "gradient": gradient, "int8": int8}
-    outputs = derive(Case("clamp", "clamp.static", recipe, inputs={"y": Tensor("fp32", y), "dy": Tensor("fp32", dy)})).outputs
+    outputs = derive(
+        Case("clamp", "clamp.static", recipe, inputs={"y": Tensor("fp32", y), "dy": Tensor("fp32", dy)})
+    ).outputs
     assert ("codes" in outputs) == int8
     for name in ("clamped", "dequantised", "dx"):
         bits = outputs[name].bits.reshape(-1)
@@ -110,12 +112,17 @@ def test_K2_overflowing_logits_and_rows_of_no_columns():
 
 
 def test_Z1_rows_of_no_columns():
-    inputs = {"logits": Tensor("fp32", np.zeros((2, 0), np.float32)), "targets": Tensor("int32", np.array([-1, -1], np.int32))}
+    inputs = {
+        "logits": Tensor("fp32", np.zeros((2, 0), np.float32)),
+        "targets": Tensor("int32", np.array([-1, -1], np.int32)),
+    }
     outputs = derive(Case("none", "layer.crossEntropy", parameters(zreg_c=0.0), inputs=inputs)).outputs
     for name in ("z", "losses", "loss"):
         assert not outputs[name].bits.any()
     none = Tensor("fp32", np.zeros((2, 0), np.float32))
-    rows = derive(Case("none", "zreg.rows", parameters(zreg_c=1.0) | {"form": "folded"}, inputs={"s": none, "dp": none}))
+    rows = derive(
+        Case("none", "zreg.rows", parameters(zreg_c=1.0) | {"form": "folded"}, inputs={"s": none, "dp": none})
+    )
     assert not rows.outputs["z"].bits.any()
 
 
@@ -125,7 +132,9 @@ def int32(*values) -> Tensor:
 
 def test_V2_windows_prefixes_and_lengths_that_are_none():
     def build(kind: str, lengths: tuple, recipe: dict | None = None, **inputs) -> Case:
-        return Case("build", "visibility.build", {"kind": kind} | (recipe or {}), inputs={"length": int32(*lengths)} | inputs)
+        return Case(
+            "build", "visibility.build", {"kind": kind} | (recipe or {}), inputs={"length": int32(*lengths)} | inputs
+        )
 
     assert derive(build("window", (2, 1), {"window": 1})).outputs["visibility_start"].array.tolist() == [0, 1, 2]
     for wrong in (
@@ -136,9 +145,14 @@ def test_V2_windows_prefixes_and_lengths_that_are_none():
         with pytest.raises((OperationError, ValueError)):
             derive(wrong)
     recipe = {"query_offset": 0, "keys": 1, "queries": 1}
-    intervals = {"visibility_start": Tensor("int32", np.zeros((1, 1), np.int32)), "visibility_limit": Tensor("int32", np.ones((1, 1), np.int32))}
+    intervals = {
+        "visibility_start": Tensor("int32", np.zeros((1, 1), np.int32)),
+        "visibility_limit": Tensor("int32", np.ones((1, 1), np.int32)),
+    }
     for orientation, window, fails in (("by-key", 1, False), ("by-key", 0, True), ("by-query", 1, True)):
-        case = Case("dense", "visibility.dense", recipe | {"orientation": orientation, "window": window}, inputs=intervals)
+        case = Case(
+            "dense", "visibility.dense", recipe | {"orientation": orientation, "window": window}, inputs=intervals
+        )
         if fails:
             with pytest.raises(OperationError, match="window"):
                 derive(case)
@@ -168,3 +182,11 @@ def test_T4_betas_that_are_none(beta1):
         del case.recipe["beta1"]
     with pytest.raises(OperationError, match="beta1"):
         derive(case)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 0), (2, 0, 4), (0, 3, 4), (0, 0, 0), (1, 0, 0)])
+def test_T2_rotations_of_nothing(shape):
+    x = Tensor("bf16", np.zeros(shape, np.uint16))
+    inputs = {"x": x, "position": int32(*range(shape[0])), "dy": x}
+    outputs = derive(Case("rope", "layer.rope", parameters(base=10.0), inputs=inputs)).outputs
+    assert outputs["y"].shape == outputs["dx"].shape == shape

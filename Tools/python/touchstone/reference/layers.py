@@ -108,8 +108,8 @@ def rotary(x, positions, base, backward: bool = False):
     """bf16 bits [n, heads, D]."""
     half = x.shape[-1] // 2
     tables = [_angles(float(base), half, int(p)) for p in positions]
-    cosine = np.array([c for c, _ in tables], np.float32).reshape(-1, 1, half)
-    sine = np.array([s for _, s in tables], np.float32).reshape(-1, 1, half)
+    cosine = np.array([c for c, _ in tables], np.float32).reshape(len(tables), 1, half)
+    sine = np.array([s for _, s in tables], np.float32).reshape(len(tables), 1, half)
     sine = -sine if backward else sine
     x = widen(x)
     first, second = x[..., :half], x[..., half:]
