@@ -73,9 +73,14 @@ public enum Interruption {
 
     /// Ends the process now: temporary files and the groups of child processes go first.
     public static func endProcess(_ status: Int32) -> Never {
+        discardAll()
+        _exit(status)
+    }
+
+    /// What ``endProcess(_:)`` does before the end.
+    public static func discardAll() {
         ProcessGroups.killRunning()
         Files.discardTemporaries()
-        _exit(status)
     }
 
     /// Ends the process without a word, as SIGPIPE does.

@@ -34,6 +34,11 @@ public enum MemoryLimits {
         return "no memory for \(text(bytes))" + (least.map { ": \($0.cause)" } ?? "")
     }
 
+    /// What the shell's limit on the address space is, as a clause in brackets; empty without one.
+    static var shellClause: String {
+        bounds.first { $0.cause.contains("ulimit -v") }.map { " (\($0.cause))" } ?? ""
+    }
+
     /// "1.5 GB" and the like: decimal units, as everywhere in this program.
     static func text(_ bytes: Int) -> String {
         var (value, unit) = (Double(bytes), 0)
@@ -50,7 +55,7 @@ public enum MemoryLimits {
         let bytes: Int
         let clause: String
         /// Why no more could be taken.
-        var cause: String
+        let cause: String
     }
 
     private static var bounds: [Bound] {
@@ -125,9 +130,16 @@ public enum MemoryLimits {
             return least
         }
 
+        /// Of a small file of the system, in little memory: there may be none.
         private static func lines(_ path: String) -> [Substring] {
-            guard let bytes = try? Files.bytes(of: path) else { return [] }
-            return String(decoding: bytes, as: UTF8.self).split(separator: "\n")
+            let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+            guard descriptor >= 0 else { return [] }
+            defer { close(descriptor) }
+            let text = withUnsafeTemporaryAllocation(byteCount: 8192, alignment: 1) { buffer in
+                let count = read(descriptor, buffer.baseAddress, buffer.count)
+                return String(decoding: buffer.prefix(max(0, count)), as: UTF8.self)
+            }
+            return text.split(separator: "\n")
         }
     #endif
 }

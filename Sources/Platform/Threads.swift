@@ -38,7 +38,7 @@ public final class PlatformThread: @unchecked Sendable {
         #endif
         guard status == 0 else {
             Unmanaged<Body>.fromOpaque(argument).release()
-            throw SystemError("cannot start a thread", status)
+            throw SystemError("cannot start a thread\(MemoryLimits.shellClause)", status)
         }
     }
 

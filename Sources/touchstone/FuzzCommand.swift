@@ -207,7 +207,10 @@ struct Fuzz: AsyncParsableCommand {
             if Interruption.isRequested { throw Interrupted() }
             throw JudgingError.nothingToJudge("'\(implementation.name)' has none of the operations that were selected")
         }
-        if Interruption.isRequested { throw ExitCode(Interruption.exitStatus) }
+        if Interruption.isRequested {
+            Interruption.tell()
+            throw ExitCode(Interruption.exitStatus)
+        }
         try end(run.judgement)
     }
 

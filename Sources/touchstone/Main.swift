@@ -68,6 +68,8 @@ struct Touchstone: ParsableCommand {
     /// Signals, and what the system does not give, end the program in order.
     private static func prepare() throws {
         touchstone_end_on_scarcity { bytes in
+            // First what must not stay; words may need more memory than is left.
+            Interruption.discardAll()
             let what =
                 bytes == 0
                 ? "the system starts no further thread: --threads takes fewer, `ulimit -u` and -v say how many there may be"
