@@ -89,7 +89,7 @@ struct Train: ParsableCommand {
 
     @Option(
         name: .long, help: "Data-parallel ranks in this process, in place of the configuration's.",
-        transform: Number.whole(1...1 << 20))
+        reading: Number.whole(1...1 << 20))
     var ranks: Int?
 
     @Flag(
@@ -122,7 +122,7 @@ struct Train: ParsableCommand {
             valueName: "dir"))
     var checkpoint: String?
 
-    @Option(name: .long, help: "Also a checkpoint every so many steps.", transform: Number.whole(1...1 << 30))
+    @Option(name: .long, help: "Also a checkpoint every so many steps.", reading: Number.whole(1...1 << 30))
     var checkpointEvery: Int?
 
     @Flag(
@@ -138,10 +138,10 @@ struct Train: ParsableCommand {
 
     @Option(
         name: .long, help: "Bytes of text to sample; never more than a sequence holds.",
-        transform: Number.whole(1...1 << 30))
+        reading: Number.whole(1...1 << 30))
     var sampleBytes = 200
 
-    @Option(name: .long, help: "The temperature of sampling.", transform: Number.temperature)
+    @Option(name: .long, help: "The temperature of sampling.", reading: Number.temperature)
     var temperature: Float = 0.8
 
     @Option(name: .long, help: ArgumentHelp("One JSON object a step goes here.", valueName: "file"))
