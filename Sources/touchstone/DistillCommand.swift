@@ -164,7 +164,7 @@ struct DistillTrain: ParsableCommand {
         name: .long, help: ArgumentHelp("A folder for checkpoints: one at the end, and at Ctrl-C.", valueName: "dir"))
     var checkpoint: String?
 
-    @Option(name: .long, help: "Also a checkpoint every so many steps.", reading: Number.whole(1...1 << 30))
+    @Option(name: .long, help: "Also a checkpoint every so many steps.", transform: Number.whole(1...1 << 30))
     var checkpointEvery: Int?
 
     @Flag(

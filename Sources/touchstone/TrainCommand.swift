@@ -89,7 +89,7 @@ struct Train: ParsableCommand {
 
     @Option(
         name: .long, help: "Data-parallel ranks in this process, in place of the configuration's.",
-        reading: Number.whole(1...1 << 20))
+        transform: Number.whole(1...1 << 20))
     var ranks: Int?
 
     @Flag(
@@ -122,7 +122,7 @@ struct Train: ParsableCommand {
             valueName: "dir"))
     var checkpoint: String?
 
-    @Option(name: .long, help: "Also a checkpoint every so many steps.", reading: Number.whole(1...1 << 30))
+    @Option(name: .long, help: "Also a checkpoint every so many steps.", transform: Number.whole(1...1 << 30))
     var checkpointEvery: Int?
 
     @Flag(
