@@ -19,8 +19,9 @@ struct TextFiles {
 
     /// A file, or the files below a folder. Hidden files and folders, symbolic links and devices below the folder are left out, and listed.
     ///
-    /// - Throws: ``CorpusError`` if there is nothing at `path` or a folder cannot be listed.
-    init(_ path: String) throws(CorpusError) {
+    /// - Parameter pause: is called now and then; what it throws ends the listing.
+    /// - Throws: ``CorpusError`` if there is nothing at `path` or a folder cannot be listed; what `pause` throws.
+    init(_ path: String, pause: () throws -> Void) throws {
         root = path
         var isFolder: ObjCBool = false
         guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
@@ -28,9 +29,9 @@ struct TextFiles {
         }
         self.isFolder = isFolder.boolValue
         if self.isFolder {
-            files = try Self.files(below: path, &skipped)
+            files = try Self.files(below: path, &skipped, pause)
         } else {
-            do {
+            do throws(FileError) {
                 let (kind, size) = try Files.status(of: path)
                 isPipe = kind != .regular
                 files = [(path, size)]
@@ -39,8 +40,8 @@ struct TextFiles {
     }
 
     private static func files(
-        below root: String, _ skipped: inout [SkippedFile]
-    ) throws(CorpusError) -> [(path: String, size: Int)] {
+        below root: String, _ skipped: inout [SkippedFile], _ pause: () throws -> Void
+    ) throws -> [(path: String, size: Int)] {
         var result: [(path: String, size: Int)] = []
         var folders = [root]
         while let folder = folders.popLast() {
@@ -48,7 +49,8 @@ struct TextFiles {
             do { names = try FileManager.default.contentsOfDirectory(atPath: folder) } catch {
                 throw CorpusError(path: folder, line: nil, error.localizedDescription)
             }
-            for name in names {
+            for (number, name) in names.enumerated() {
+                if number % 1024 == 0 { try pause() }
                 let path = "\(folder)/\(name)"
                 guard !name.hasPrefix(".") else {
                     skipped.append(SkippedFile(path: path, reason: .hidden))

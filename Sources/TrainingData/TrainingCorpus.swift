@@ -56,7 +56,7 @@ public struct TrainingCorpus: Sendable {
     /// A file is one document, a line of JSON Lines one tree. A flat document longer than T is cut into pieces of T, each a document of its own; a longer tree is an error. Documents go
     /// into the current sequence in order while they fit, else a new one begins.
     /// - Parameter progress: is told now and then how many bytes of how many were read (JSON Lines twice); what it throws ends the reading. The total is 0 where it is
-    ///   not known.
+    ///   not known: while the files are listed, and of a pipe.
     /// - Throws: ``CorpusError``, naming the file and the line; what `progress` throws.
     public init(
         path: String, sequenceLength: Int, progress: ((_ done: Int, _ total: Int) throws -> Void)? = nil
@@ -68,7 +68,7 @@ public struct TrainingCorpus: Sendable {
     package init(
         path: String, sequenceLength: Int, mostHeld: Int, progress: ((_ done: Int, _ total: Int) throws -> Void)? = nil
     ) throws {
-        let listing = try TextFiles(path)
+        let listing = try TextFiles(path) { try progress?(0, 0) }
         let (bytes, total) = (listing.bytes, listing.isPipe ? 0 : listing.bytes + listing.lineBytes)
         let store = try TextStore(listing, mostHeld: mostHeld) { try progress?($0, total) }
         let index = try SequenceIndex(store, length: sequenceLength) { try progress?(bytes + $0, total) }

@@ -319,6 +319,7 @@ extension TrainingCorpus {
         var bar: ProgressBar?
         try self.init(path: path, sequenceLength: sequenceLength) { done, total in
             try Interruption.check()
+            guard total > 0 || done > 0 else { return }
             if bar == nil { bar = ProgressBar("read", total: UInt64(total), unit: "B", quiet: quiet) }
             bar?.update(UInt64(done))
         }

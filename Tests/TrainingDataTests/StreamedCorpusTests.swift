@@ -270,7 +270,7 @@ struct StreamedCorpusTests {
         let line = "{\"text\": \"a line of some length\"}\n"
         let path = try scratch.write("a.jsonl", String(repeating: line, count: 100_000))
         var calls: [(Int, Int)] = []
-        _ = try TrainingCorpus(path: path, sequenceLength: 64) { calls.append(($0, $1)) }
+        _ = try TrainingCorpus(path: path, sequenceLength: 64) { if $1 > 0 { calls.append(($0, $1)) } }
         #expect(calls.count > 4)
         #expect(calls.allSatisfy { $0.1 == 2 * 100_000 * line.utf8.count && $0.0 <= $0.1 })
         #expect(zip(calls, calls.dropFirst()).allSatisfy { $0.0 <= $1.0 })
