@@ -74,7 +74,8 @@ struct FullDiskTests {
         }
         for command in ["hash GoldenData/dot/gemm.h5", "validate GoldenData/dot/gemm.h5", "doctor", "data README.md"] {
             expectOneLine(
-                try await shell("exec $TOUCHSTONE \(command) > /dev/full"), "standard output", "No space left on device")
+                try await shell("exec $TOUCHSTONE \(command) > /dev/full"), "standard output", "No space left on device"
+            )
         }
     }
 
@@ -136,7 +137,7 @@ struct FullDiskTests {
                 ("evaluate --quiet GoldenData/dot/gemm.h5 DISK/out.h5", "DISK/out.h5"),
                 ("generate --quiet --suite dot --output DISK/goldens", "DISK/goldens/dot"),
                 ("validate GoldenData/dot/gemm.h5 --format html --output DISK/page.html", "DISK/page.html"),
-                ("train --steps 60 --data README.md --quiet --log DISK/log", "DISK/log"),
+                ("train --steps 200 --data README.md --quiet --log DISK/log", "DISK/log"),
                 ("train --steps 2 --data README.md --quiet --checkpoint DISK/run", "DISK/run"),
             ] {
                 let line = command.replacing("DISK", with: "'\(disk)'")
