@@ -26,7 +26,7 @@ struct Bench: ParsableCommand {
             "Of the matrix products measure these alone; may be given several times.", valueName: "MxKxN"))
     var shape: [ProductShape] = []
 
-    @Option(name: .long, help: "Repetitions of each; the median counts.", transform: Number.whole(1...1000))
+    @Option(name: .long, help: "Repetitions of each; the median counts.", reading: Number.whole(1...1000))
     var repeats = 5
 
     @Flag(name: .long, help: "Print JSON.")

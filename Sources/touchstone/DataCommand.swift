@@ -15,13 +15,13 @@ struct DataCommand: ParsableCommand {
     @Argument(help: "A text file, a folder, or a .jsonl file.")
     var path: String
 
-    @Option(name: .long, help: "T, tokens of a sequence.", transform: Number.whole(1...1 << 20))
+    @Option(name: .long, help: "T, tokens of a sequence.", reading: Number.whole(1...1 << 20))
     var sequenceLength = 64
 
     @Flag(name: .long, help: "List everything that was skipped, and why; the first few otherwise.")
     var skipped = false
 
-    @Option(name: .long, help: "How many sequences to show.", transform: Number.whole(0...1 << 30))
+    @Option(name: .long, help: "How many sequences to show.", reading: Number.whole(0...1 << 30))
     var show = 0
 
     func run() throws {

@@ -27,7 +27,7 @@ struct Demo: AsyncParsableCommand {
     @Option(name: .long, help: ArgumentHelp("Text to train on; this package's own by default.", valueName: "path"))
     var data: String?
 
-    @Option(name: .long, help: "Seconds to train for, at most.", transform: Number.positive(1e6))
+    @Option(name: .long, help: "Seconds to train for, at most.", reading: Number.positive(1e6))
     var seconds = 30.0
 
     @Option(name: .long, help: ArgumentHelp("Where the page goes.", valueName: "file"))

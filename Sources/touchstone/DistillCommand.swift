@@ -49,13 +49,13 @@ struct DistillSample: ParsableCommand {
     @Option(name: [.short, .long], help: ArgumentHelp("The folder of targets.", valueName: "dir"))
     var output: String
 
-    @Option(name: .long, help: "Targets a token.", transform: Number.whole(1...1 << 24))
+    @Option(name: .long, help: "Targets a token.", reading: Number.whole(1...1 << 24))
     var k = 8
 
     @Option(name: .long, help: "gumbel (unbiased), with-replacement (unbiased, of equal weights) or top-k (biased).")
     var method: TargetMethod = .gumbel
 
-    @Option(name: .long, help: "Decides the draws.", transform: Number.seed)
+    @Option(name: .long, help: "Decides the draws.", reading: Number.seed)
     var seed: Seed = Seed(1)
 
     @Option(
@@ -63,7 +63,7 @@ struct DistillSample: ParsableCommand {
         transform: Number.whole(1...1 << 40))
     var sequences: Int?
 
-    @Option(name: .long, help: "Sequences in a file.", transform: Number.whole(1...1 << 16))
+    @Option(name: .long, help: "Sequences in a file.", reading: Number.whole(1...1 << 16))
     var chunk = 64
 
     @OptionGroup var engine: EngineOptions

@@ -26,18 +26,18 @@ struct Dump: ParsableCommand {
     @Option(name: .long, help: "Show this dataset of the case only, as group/name.")
     var dataset: String?
 
-    @Option(name: .long, help: "The first element to show, in C order.", transform: Number.whole(0...1 << 50))
+    @Option(name: .long, help: "The first element to show, in C order.", reading: Number.whole(0...1 << 50))
     var start = 0
 
     @Option(
-        name: .long, help: "How many elements of each dataset to show; 0 for all.", transform: Number.whole(0...1 << 50)
+        name: .long, help: "How many elements of each dataset to show; 0 for all.", reading: Number.whole(0...1 << 50)
     )
     var count = 16
 
     @Option(name: .long, help: ArgumentHelp("Draw the case's visibility mask here.", valueName: "out.png|out.svg"))
     var image: String?
 
-    @Option(name: .long, help: "Which batch entry of the mask to draw.", transform: Number.whole(0...1 << 30))
+    @Option(name: .long, help: "Which batch entry of the mask to draw.", reading: Number.whole(0...1 << 30))
     var batch = 0
 
     func validate() throws {

@@ -93,14 +93,14 @@ struct Fuzz: AsyncParsableCommand {
 
     @Option(
         name: .long, help: ArgumentHelp("Seconds that one case may take a command or library.", valueName: "s"),
-        transform: Number.positive(1e6))
+        reading: Number.positive(1e6))
     var timeout: Double = 60
 
     @Option(
         name: .long,
         help: ArgumentHelp(
             "Megabytes of memory that the library may take; 0: as much as there is.", valueName: "megabytes"),
-        transform: Number.whole(0...1 << 30))
+        reading: Number.whole(0...1 << 30))
     var memory = 4096
 
     @OptionGroup var engine: EngineOptions

@@ -44,7 +44,7 @@ struct Generate: ParsableCommand {
             "The folder to write to. GoldenData, or GoldenData-<tier> for the larger tiers.", valueName: "dir"))
     var output: String?
 
-    @Option(name: .long, help: "Seeds the sampled cases.", transform: Number.seed)
+    @Option(name: .long, help: "Seeds the sampled cases.", reading: Number.seed)
     var seed: Seed = Seed(GoldenSuites.defaultSeed)
 
     @Flag(name: .long, help: "Write recipes and inputs without the answers.")

@@ -49,7 +49,7 @@ struct Localise: ParsableCommand {
 
     @Option(
         name: .long, help: ArgumentHelp("Elements of a tensor that the reference recomputes.", valueName: "n"),
-        transform: Number.whole(1...1 << 30))
+        reading: Number.whole(1...1 << 30))
     var samples = 64
 
     @Option(name: .long, help: "text or json.")

@@ -1,7 +1,7 @@
 import ArgumentParser
 import Prover
 
-/// Numbers on the command line. An option says by `transform:` which ones it takes; anything else, be it negative, too large or no number at all, is a usage
+/// Numbers on the command line. An option says by `transform:`, with a default by `reading:`, which ones it takes; anything else, be it negative, too large or no number at all, is a usage
 /// error that names the range.
 enum Number {
     typealias Reader<Value> = @Sendable (String) throws -> Value
@@ -88,5 +88,17 @@ enum Number {
             }
         }
         return result
+    }
+}
+
+extension Option {
+    /// An option that is read by a rule and has a default, which its help states.
+    init(
+        wrappedValue: Value, name: NameSpecification = .long, help: ArgumentHelp,
+        reading: @escaping Number.Reader<Value>
+    ) {
+        var help = help
+        help.abstract += " (default: \(wrappedValue))"
+        self.init(wrappedValue: wrappedValue, name: name, help: help, transform: reading)
     }
 }

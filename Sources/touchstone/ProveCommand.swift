@@ -27,7 +27,7 @@ struct ProofOptions: ParsableArguments {
     @Option(
         name: .long,
         help: ArgumentHelp("Do part I of N of the cases; the parts are disjoint and together all.", valueName: "i/n"),
-        transform: Number.shard)
+        reading: Number.shard)
     var shard: Shard = .whole
 
     @Option(
@@ -36,7 +36,7 @@ struct ProofOptions: ParsableArguments {
             "Keep the state in this file and go on from it; a finished one repeats its outcome.", valueName: "file"))
     var resume: String?
 
-    @Option(name: .long, help: "Threads; all cores by default.", transform: Number.whole(1...1024))
+    @Option(name: .long, help: "Threads; all cores by default.", reading: Number.whole(1...1024))
     var threads: Int = Workers.processorCount
 
     @Flag(name: .long, help: "Print the outcome only.")
@@ -85,10 +85,10 @@ struct ProveBFloat16: ParsableCommand {
     @Option(name: .long, help: "after or before: when a result counts as tiny.")
     var tininess: Tininess = .afterRounding
 
-    @Option(name: .long, help: "Chooses the random words of sr and the sampled operands.", transform: Number.seed)
+    @Option(name: .long, help: "Chooses the random words of sr and the sampled operands.", reading: Number.seed)
     var seed: Seed = Seed(1)
 
-    @Option(name: .long, help: "Sampled cases, where not all can be done.", transform: Number.count(1...1 << 48))
+    @Option(name: .long, help: "Sampled cases, where not all can be done.", reading: Number.count(1...1 << 48))
     var samples: UInt64 = 1 << 28
 
     @OptionGroup var options: ProofOptions

@@ -38,13 +38,13 @@ struct StudyCommand: ParsableCommand {
         transform: Number.whole(2...1000))
     var seeds: Int?
 
-    @Option(name: .long, help: "The seed of the first run; the others follow.", transform: Number.seed)
+    @Option(name: .long, help: "The seed of the first run; the others follow.", reading: Number.seed)
     var seed: Seed = Seed(1)
 
     @Option(
         name: .long,
         help: "The width of the models, a multiple of 16; visibility has a size of its own, precision no model.",
-        transform: Number.multiple(of: 16, in: 16...4096))
+        reading: Number.multiple(of: 16, in: 16...4096))
     var width = 64
 
     @Option(

@@ -105,7 +105,7 @@ struct SubjectOptions: ParsableArguments {
         name: .long,
         help: ArgumentHelp(
             "Megabytes of memory that the library may take; 0: as much as there is.", valueName: "megabytes"),
-        transform: Number.whole(0...1 << 30))
+        reading: Number.whole(0...1 << 30))
     var memory = 4096
 
     @Flag(name: .long, help: "What the implementation does not have counts as missing.")

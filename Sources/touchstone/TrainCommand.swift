@@ -138,10 +138,10 @@ struct Train: ParsableCommand {
 
     @Option(
         name: .long, help: "Bytes of text to sample; never more than a sequence holds.",
-        transform: Number.whole(1...1 << 30))
+        reading: Number.whole(1...1 << 30))
     var sampleBytes = 200
 
-    @Option(name: .long, help: "The temperature of sampling.", transform: Number.temperature)
+    @Option(name: .long, help: "The temperature of sampling.", reading: Number.temperature)
     var temperature: Float = 0.8
 
     @Option(name: .long, help: ArgumentHelp("One JSON object a step goes here.", valueName: "file"))

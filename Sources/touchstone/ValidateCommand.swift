@@ -17,7 +17,7 @@ struct ReportOptions: ParsableArguments {
 
     @Option(
         name: .long, help: ArgumentHelp("Show so many failing outputs in detail.", valueName: "n"),
-        transform: Number.whole(0...1 << 30))
+        reading: Number.whole(0...1 << 30))
     var details = 8
 
     @Flag(name: .long, help: "Print nothing but errors; the exit status tells.")
