@@ -125,7 +125,9 @@ struct SampleTest {
     {
         for isNaN in [false, true] where !isNaN || expected.type.isFloatingPoint {
             let constant = Constant(type: expected.type, shape: expected.shape, isNaN: isNaN)
-            if try judge(constant, one, output, answer).conforms { return true }
+            do { if try judge(constant, one, output, answer).conforms { return true } } catch is JudgingError {
+                // Too few draws: no constant passes.
+            }
         }
         return false
     }

@@ -66,7 +66,7 @@ struct DistributionSupportTests {
 
         func outputs(for goldenCase: GoldenCase) async throws -> TensorGroup? {
             var asked = goldenCase
-            var randomness = Randomness(state: UInt64(goldenCase.name.utf8.reduce(7) { ($0 &* 31) &+ Int($1) }))
+            var randomness = Randomness(state: goldenCase.name.utf8.reduce(7 as UInt64) { ($0 &* 31) &+ UInt64($1) })
             if goldenCase.recipe["seed"] != nil { asked.recipe["seed"] = "00000000deadbeef" }
             for name in ["words", "random"] {
                 guard let tensor = goldenCase.inputs[name] else { continue }

@@ -83,10 +83,8 @@ enum GoldenGaps {
             "attention.scores.order.odd-first", "attention.values.order.odd-first",
             "attention.values.accumulate.truncating", "softmax.sum.order.lanes-16-of-visible",
         ],
-        "crossEntropy": ["loss.sum.accumulate.fp64", "loss.one-hot.after-mean"],
-        "sparseCrossEntropy": [
-            "loss.sum.order.lanes-2", "softmax.sum.order.lanes-8", "softmax.sum.order.lanes-32",
-        ],
+        "crossEntropy": ["loss.one-hot.after-mean"],
+        "sparseCrossEntropy": ["softmax.sum.order.lanes-32"],
     ]
 
     static func entry(_ family: VariantFamily, _ deviation: Deviation) -> String? {

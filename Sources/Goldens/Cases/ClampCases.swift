@@ -137,7 +137,7 @@ private func dynamicCases(_ builder: CaseBuilder) -> [GoldenCase] {
     ) {
         $0.bf16s(72, exponents: 50...60)
     }
-    for columns in [65, 257] {
+    for columns in [65] {
         add(
             "columns-\(columns)", "\(columns) columns: one behind tiles of 64 or 256", .relu2, .straightThrough,
             int8: true,

@@ -191,7 +191,7 @@ private func sparseCase(_ builder: CaseBuilder) -> GoldenCase {
     let slots = 17
     var ids = [UInt32](repeating: .max, count: 2 * slots)
     var weights = [Float](repeating: 0, count: 2 * slots)
-    for (row, (first, last)) in [(-0x1p-40, 13), (0x1p-40, 15)].enumerated() as EnumeratedSequence<[(Float, Float)]> {
+    for (row, (first, last)) in [(-0x1p-60, 13), (0x1p-60, 15)].enumerated() as EnumeratedSequence<[(Float, Float)]> {
         (ids[row * slots], ids[row * slots + 16]) = (0, 1)
         (weights[row * slots], weights[row * slots + 16]) = (first, last)
     }
@@ -269,10 +269,10 @@ private func adamwCases(_ builder: CaseBuilder) -> [GoldenCase] {
         make(
             "double-rounding-moments", "both moments, and the decay", beta: factor, epsilon: 0x1p-27, decay: factor,
             rate: 2, w: [0, 0, 4097, -4097], m: [4097, 4099, 0x1p-60, -0x1p-60], v: [4097, 4097, 1, 1],
-            g: [0x1p-30, -0x1p-30, 0, 0]),
+            g: [0x1p-60, -0x1p-60, 0, 0]),
         make(
             "double-rounding-update", "the weight", beta: 0, epsilon: 4095, decay: 0, rate: 4097,
-            w: [-0x1p-40, 0x1p-40], m: [0, 0], v: [0, 0], g: [4097, -4097]),
+            w: [-0x1p-60, 0x1p-60], m: [0, 0], v: [0, 0], g: [4097, -4097]),
         make(
             "double-rounding-norm", "the gradient's norm", beta: 0.5, epsilon: 1, decay: 0, rate: 1,
             w: [Float](repeating: 1, count: 17), m: [Float](repeating: 0, count: 17),

@@ -54,7 +54,7 @@ func attentionSentinelCases(_ builder: CaseBuilder) -> [GoldenCase] {
         far([-.infinity, -16384], dot: .pairedFTZ, c: 0).makeForward(
             builder, "infinite-keys", "logits of -infinity alone: the maximum is -infinity, and what follows NaN"))
 
-    for (index, level) in (levels + [-0x1p100]).enumerated() {
+    for (index, level) in ([-16384, -131_072, -0x1p31] as [Float]).enumerated() {
         var rowRandom = builder.random("sentinel-rows-\(index)")
         cases.append(
             rows(
@@ -101,7 +101,7 @@ func lossSentinelCases(_ builder: CaseBuilder) -> [GoldenCase] {
                     NamedTensor("weights", Tensor([0.5, 0.5, 0.75, 0.25] as [Float], shape: [2, 2])),
                 ]))
     }
-    for (index, level) in (levels + [-0x1p100]).enumerated() {
+    for (index, level) in ([-16384, -131_072, -0x1p31] as [Float]).enumerated() {
         var random = builder.random("sentinel-losses-\(index)")
         add(
             "far-\(index)", "all logits of a row are about \(level): nothing else is the maximum",

@@ -11,7 +11,7 @@ import Reference
 let tileEdges = [16, 32, 64, 128, 256].flatMap { [$0 - 1, $0, $0 + 1] }
 
 /// Of the larger ones those that tell most: behind a tile, and full tiles.
-private let fewTileEdges = [17, 33, 64, 65, 129, 256, 257]
+private let fewTileEdges = [65, 256, 257]
 
 private func why(_ what: String, _ size: Int) -> String {
     "\(size) \(what): tiles of 16 to 256 that end early, are full, or leave something behind them"
@@ -24,26 +24,24 @@ private func recipe(_ index: Int) -> DotRecipe { DotRecipe.allCases[index % DotR
 
 func dotShapeFile(_ builder: CaseBuilder) -> GoldenFilePlan {
     var cases: [GoldenCase] = []
-    func gemm(_ name: String, _ why: String, m: Int, n: Int, k: Int) {
+    func gemm(_ name: String, _ why: String, m: Int, n: Int, k: Int, _ dot: DotRecipe) {
         var random = builder.random("shape-\(name)")
-        let a = Tensor(bf16: random.bf16s(m * k, exponents: 120...127), shape: [m, k])
-        let b = Tensor(bf16: random.bf16s(k * n, exponents: 120...127), shape: [k, n])
-        for recipe in DotRecipe.allCases {
-            cases.append(
-                builder.makeCase(
-                    "\(name)-\(recipe.rawValue)", "dot.gemm", why: why,
-                    recipe: boundConstants(n: k).merging(["dot": .string(recipe.rawValue)]) { $1 },
-                    inputs: [NamedTensor("a", a), NamedTensor("b", b)]))
-        }
+        cases.append(
+            builder.makeCase(
+                "\(name)-\(dot.rawValue)", "dot.gemm", why: why,
+                recipe: boundConstants(n: k).merging(["dot": .string(dot.rawValue)]) { $1 },
+                inputs: [
+                    NamedTensor("a", Tensor(bf16: random.bf16s(m * k, exponents: 120...127), shape: [m, k])),
+                    NamedTensor("b", Tensor(bf16: random.bf16s(k * n, exponents: 120...127), shape: [k, n])),
+                ]))
     }
-    for size in tileEdges {
-        gemm("rows-\(size)", why("rows of results", size), m: size, n: 2, k: 3)
-        gemm("columns-\(size)", why("columns of results", size), m: 2, n: size, k: 3)
-        gemm("depth-\(size)", why("terms", size), m: 2, n: 2, k: size)
+    for (index, size) in tileEdges.enumerated() {
+        let short = size > 200 ? 1 : 2
+        gemm("rows-\(size)", why("rows of results", size), m: size, n: short, k: 3, recipe(index))
+        gemm("columns-\(size)", why("columns of results", size), m: short, n: size, k: 3, recipe(index + 1))
+        gemm("depth-\(size)", why("terms", size), m: 2, n: 2, k: size, recipe(index))
     }
-    for (m, n, k) in [(17, 33, 65), (33, 17, 129), (65, 33, 17)] {
-        gemm("sizes-\(m)-\(n)-\(k)", "a tile and one more in each dimension", m: m, n: n, k: k)
-    }
+    gemm("sizes-17-33-33", "a tile and one more in each dimension", m: 17, n: 33, k: 33, .pairedFTZ)
     func sum(_ op: String, _ name: String, _ why: String, m: Int, n: Int) {
         let short = op.dropFirst("sum.".count)
         var random = builder.random("shape-\(op)-\(name)")
@@ -55,10 +53,12 @@ func dotShapeFile(_ builder: CaseBuilder) -> GoldenFilePlan {
                     NamedTensor("y", Tensor(random.floats(m * n, exponents: 120...127), shape: [m, n])),
                 ], clauses: ["F3"]))
     }
-    for op in ["sum.lane16", "sum.lane16x4096", "sum.chain"] {
-        for size in tileEdges where size > 17 { sum(op, "terms-\(size)", why("terms", size), m: 1, n: size) }
-        for size in [65, 256, 257] { sum(op, "rows-\(size)", why("sums", size), m: size, n: 2) }
+    for size in tileEdges where size > 17 { sum("sum.lane16", "terms-\(size)", why("terms", size), m: 1, n: size) }
+    for size in [65, 256, 257] {
+        sum("sum.lane16x4096", "terms-\(size)", why("terms", size), m: 1, n: size)
+        sum("sum.chain", "terms-\(size)", why("terms", size), m: 1, n: size)
     }
+    for size in [256, 257] { sum("sum.lane16", "rows-\(size)", why("sums", size), m: size, n: 2) }
     return builder.file("shapes", cases)
 }
 
@@ -87,27 +87,37 @@ func attentionShapeFile(_ builder: CaseBuilder) -> GoldenFilePlan {
         if forward { cases.append(question.makeForward(builder, name, why)) }
         if backward { cases.append(question.makeBackward(builder, name, why, form)) }
     }
+    // All lengths of keys, the longest with the fewest queries; some lengths of queries.
+    let queries = [257, 256, 129, 65, 64, 33]
     for (index, size) in tileEdges.enumerated() {
-        let isFew = size > 60 || fewTileEdges.contains(size)
-        add("keys-\(size)", why("keys", size), q: 2, t: size, d: 2, recipe(index), backward: isFew)
-        add("queries-\(size)", why("queries", size), q: size, t: 3, d: 2, recipe(index + 1), backward: isFew)
-        add("dimension-\(size)", why("dimensions of a head", size), q: 1, t: 2, d: size, recipe(index), backward: isFew)
+        let q = index < queries.count ? queries[index] : 2
+        add(
+            "queries-\(q)-keys-\(size)", "\(q) queries, and \(why("keys", size))", q: q, t: size, d: 2, recipe(index),
+            backward: false)
     }
-    for (index, size) in [33, 65, 129, 257].enumerated() {
+    for (index, size) in [65, 256, 257].enumerated() {
+        add("keys-\(size)", why("keys", size), q: 2, t: size, d: 2, recipe(index), forward: false)
+        add("queries-\(size)", why("queries", size), q: size, t: 3, d: 2, recipe(index + 1), forward: false)
+    }
+    for (index, size) in [33, 65, 256, 257].enumerated() {
+        add(
+            "dimension-\(size)", why("dimensions of a head", size), q: 1, t: 2, d: size, recipe(index),
+            backward: size > 200)
+    }
+    for (index, size) in [33, 65, 257].enumerated() {
         add(
             "causal-\(size)",
-            "\(size) queries and keys, causal: whole tiles above the diagonal, and a last one of one row",
-            q: size, t: size, d: 2, isCausal: true, recipe(index), ZRegForm.allCases[index % 3])
+            "\(size) queries and keys, causal: whole tiles above the diagonal, and a last one of one row", q: size,
+            t: size, d: 2, isCausal: true, recipe(index), ZRegForm.allCases[index % 3], forward: size > 33,
+            backward: size < 200)
     }
-    for (index, size) in [17, 65, 129].enumerated() {
-        add("heads-\(size)", why("heads", size), h: size, g: 1, q: 2, t: 3, d: 2, recipe(index))
-        add("batch-\(size)", why("batch entries", size), b: size, q: 1, t: 2, d: 2, recipe(index))
-    }
-    for (index, size) in tileEdges.enumerated() where size > 17 {
+    add("heads-65", why("heads", 65), h: 65, g: 1, q: 1, t: 3, d: 2, .pairedFTZ)
+    add("batch-65", why("batch entries", 65), b: 65, q: 1, t: 2, d: 2, .chainIEEE, backward: false)
+    for (index, size) in [33, 64, 65, 129, 256, 257].enumerated() {
         cases.append(rows("columns-\(size)", why("columns", size), n: 1, m: size, index))
     }
-    for (index, size) in [65, 129, 256, 257].enumerated() {
-        cases.append(rows("rows-\(size)", why("rows", size), n: size, m: 2, index))
+    for (index, size) in [256, 257].enumerated() {
+        cases.append(rows("rows-\(size)", why("rows", size), n: size, m: 1, index))
     }
     return builder.file("shapes", cases)
 
@@ -206,27 +216,25 @@ func layerShapeFile(_ builder: CaseBuilder) -> GoldenFilePlan {
         linear("inputs-\(size)", "inputs", size, t: 2, inputs: size, outputs: 1, recipe(index + 1))
         linear("outputs-\(size)", "outputs", size, t: 2, inputs: 1, outputs: size, recipe(index))
     }
-    for size in tileEdges { norm("width-\(size)", "columns", size, n: 2, c: size) }
-    for size in [65, 256, 257] { norm("rows-\(size)", "rows", size, n: size, c: 3) }
-    for size in tileEdges where size > 17 {
+    for size in [33, 64, 65, 129, 256, 257] { norm("width-\(size)", "columns", size, n: 2, c: size) }
+    for size in [256, 257] { norm("rows-\(size)", "rows", size, n: size, c: 3) }
+    for size in [33, 65, 129, 256, 257] {
         hard("vocabulary-\(size)", "tokens of the vocabulary", size, n: 1, v: size)
         soft("vocabulary-\(size)", "tokens of the vocabulary", size, n: 1, v: size, k: 3)
     }
-    for size in [65, 256, 257] {
+    for size in [256, 257] {
         hard("rows-\(size)", "rows", size, n: size, v: 2)
         soft("rows-\(size)", "rows", size, n: size, v: 2, k: 1)
     }
-    for size in [65, 129, 256, 257] { soft("slots-\(size)", "slots", size, n: 1, v: 5, k: size) }
-    for size in [62, 64, 66, 126, 128, 130, 254, 256, 258] {
+    for size in [65, 257] { soft("slots-\(size)", "slots", size, n: 1, v: 5, k: size) }
+    for size in [66, 130, 256, 258] {
         rope("dimension-\(size)", "dimensions of a head", size, n: 2, heads: 1, d: size)
     }
-    for size in [65, 257] {
-        rope("tokens-\(size)", "tokens", size, n: size, heads: 1, d: 2)
-        rope("heads-\(size)", "heads", size, n: 2, heads: size, d: 2)
-        embedding("width-\(size)", "columns", size, n: 4, v: 3, c: size)
-        embedding("tokens-\(size)", "tokens", size, n: size, v: 5, c: 3)
-        embedding("vocabulary-\(size)", "tokens of the vocabulary", size, n: 7, v: size, c: 3)
-    }
+    rope("tokens-65", "tokens", 65, n: 65, heads: 1, d: 2)
+    rope("heads-65", "heads", 65, n: 2, heads: 65, d: 2)
+    embedding("width-65", "columns", 65, n: 4, v: 3, c: 65)
+    embedding("tokens-65", "tokens", 65, n: 65, v: 5, c: 3)
+    embedding("vocabulary-65", "tokens of the vocabulary", 65, n: 7, v: 65, c: 3)
     return builder.file("shapes", cases)
 }
 

@@ -27,7 +27,7 @@ func feedbackThresholdCases(_ builder: CaseBuilder) -> [GoldenCase] {
         let name = "feedback-\(variant.rawValue)-scale-thresholds"
         var random = builder.random(name)
         var (x, e): ([Float], [Float]) = ([], [])
-        for (index, peak) in peaks(every: variant == .floor16 ? 2 : 8).enumerated() {
+        for (index, peak) in peaks(every: variant == .floor16 ? 4 : 8).enumerated() {
             for value in block(peak, &random) {
                 let (first, second) = parts(value, [0, 0.0625, -0.125, 0.25][index % 4])
                 x.append(first)
@@ -52,7 +52,7 @@ func allReduceThresholdCases(_ builder: CaseBuilder) -> [GoldenCase] {
         for hasFeedback in [false, true] {
             let name = "\(variant.rawValue)-scale-thresholds\(hasFeedback ? "-feedback" : "")"
             var random = builder.random(name)
-            let all = peaks(every: 8)
+            let all = peaks(every: 16)
             var (g, e): ([Float], [Float]) = ([], [])
             for rank in 0..<ranks {
                 for index in all.indices {

@@ -23,13 +23,11 @@ private enum TrainingCaseKind: String, CaseIterable {
     case ranksStochastic = "ranks-stochastic15"
     case scaleThresholds = "scale-thresholds"
     case longSequence = "sequence-of-129"
-    case wideHead = "head-of-66"
-    case wideModel = "width-of-130"
 
     /// Small models about one point, which are the same in every tier.
     var isEdge: Bool {
         switch self {
-        case .scaleThresholds, .longSequence, .wideHead, .wideModel: true
+        case .scaleThresholds, .longSequence: true
         default: false
         }
     }
@@ -53,8 +51,6 @@ private enum TrainingCaseKind: String, CaseIterable {
             "gradients with their residuals one unit below thresholds of the scale byte: a logarithm in fp32 gives the next byte"
         case .longSequence:
             "a sequence of 129 tokens: attention in tiles of 64 and 128 that leave one token behind them"
-        case .wideHead: "a head of 66, 130 features and 131 tokens of the vocabulary, each two or three behind a tile"
-        case .wideModel: "a model of width 130, two behind a tile, in every norm and product"
         }
     }
 
@@ -99,15 +95,10 @@ private enum TrainingCaseKind: String, CaseIterable {
             (c.layers, c.batch, c.ranks, c.compression, c.squinchVariant) = (1, 4, 3, .squinch, .stochastic15)
         case .scaleThresholds:
             (c.layers, c.ranks, c.compression, c.errorFeedback) = (1, 2, .squinch, true)
+            (c.width, c.vocabulary) = (8, 11)
         case .longSequence:
             (c.layers, c.batch, c.sequenceLength, c.heads, c.headDimension) = (1, 1, 129, 1, 2)
             (c.width, c.feedForwardWidth, c.vocabulary) = (4, 3, 5)
-        case .wideHead:
-            (c.layers, c.batch, c.sequenceLength, c.heads, c.headDimension) = (1, 1, 7, 1, 66)
-            (c.width, c.feedForwardWidth, c.vocabulary) = (4, 130, 131)
-        case .wideModel:
-            (c.layers, c.batch, c.sequenceLength, c.headDimension) = (1, 1, 5, 2)
-            (c.width, c.feedForwardWidth, c.vocabulary) = (130, 3, 3)
         }
         if tier != .quick && !isEdge {
             c.width = tier.pick(12, 32, 64)
