@@ -38,8 +38,9 @@ final class ProgressBar: Sendable {
         let left = rate > 0 ? Double(total - min(done, total)) / rate : 0
         // Of seconds as a measure of the work there is no rate.
         let speed = unit == "s" ? "" : "  \(compact(rate, unit))/s"
-        let numbers =
-            "\(percent(fraction))\(speed)  \(duration(left)) left\(note.isEmpty ? "" : "  \(note)")"
+        // Before the first is done nobody knows how long it takes.
+        let pace = rate > 0 ? "\(speed)  \(duration(left)) left" : ""
+        let numbers = "\(percent(fraction))\(pace)\(note.isEmpty ? "" : "  \(note)")"
         guard isTerminal else {
             Terminal.writeError("\(label): \(numbers)\n")
             return
