@@ -101,6 +101,11 @@ public enum Interruption {
         action.sa_flags = Int32(SA_RESTART)
         sigemptyset(&action.sa_mask)
         sigaction(number, &action, nil)
+        // A parent may have had it blocked when it started this process.
+        var set = sigset_t()
+        sigemptyset(&set)
+        sigaddset(&set, number)
+        pthread_sigmask(SIG_UNBLOCK, &set, nil)
     }
 
     private static func isIgnored(_ number: Int32) -> Bool {
