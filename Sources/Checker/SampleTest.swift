@@ -407,7 +407,8 @@ struct SampleTest {
                 guard v.isFinite, magnitude < power(127) * 2, lower != quotient else {
                     let isSame =
                         answers[index] == right[index] || fields.isNaN(answers[index]) && fields.isNaN(right[index])
-                    if !isSame { return fails() }
+                    // A sum beside a bf16 number by less than a double tells may become that number, or by 2^-16 the golden's other one.
+                    if !isSame && !(v != 0 && v.isFinite && fields.value(answers[index]) == v) { return fails() }
                     continue
                 }
                 let found = fields.value(answers[index])

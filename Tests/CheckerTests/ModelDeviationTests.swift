@@ -83,7 +83,7 @@ enum GoldenGaps {
             "attention.scores.order.odd-first", "attention.values.order.odd-first",
             "attention.values.accumulate.truncating", "softmax.sum.order.lanes-16-of-visible",
         ],
-        "crossEntropy": ["loss.one-hot.after-mean"],
+        "crossEntropy": ["loss.sum.accumulate.fp64", "loss.one-hot.after-mean"],
         "sparseCrossEntropy": ["softmax.sum.order.lanes-32"],
     ]
 

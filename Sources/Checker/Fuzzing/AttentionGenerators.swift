@@ -58,8 +58,8 @@ struct MaskDraft {
         case .tileEdge:
             orientation = random.pick(MaskOrientation.allCases)
             // Long in one direction: the reference's work stays bounded.
-            if random.chance(3) {
-                (queries, keys) = (min(t, 5), random.edgeSize(atMost: FuzzRandom.longest))
+            if longest > 9 && random.chance(3) {
+                (queries, keys) = (min(t, 5), random.longSize())
                 if random.bool() { (queries, keys) = (keys, queries) }
             } else if random.bool() {
                 keys = random.edgeSize(atMost: longest)
@@ -173,7 +173,7 @@ private func attention(_ op: String) -> CaseGenerator {
                 ? random.pick([63, 64, 65, 127, 128, 129, 255, 256, 257])
                 : random.pick([1, 2, 3, 7, 8, 15, 16, 17, 24, 31, 32, 33]))
             : caseClass == .degenerate ? 1 + random.below(2) : 1 + random.below(9)
-        let mask = MaskDraft(caseClass, batch: b, longest: caseClass == .tileEdge ? 33 : 14, &random)
+        let mask = MaskDraft(caseClass, batch: b, longest: caseClass == .tileEdge ? (d > 33 ? 9 : 33) : 14, &random)
         let (q, t) = (mask.queries, mask.keys)
         // Logits of the order of 1; where they are to be large, of hundreds.
         let exponents = caseClass == .overflow ? random.pick([130...133, 180...189]) : 119...128

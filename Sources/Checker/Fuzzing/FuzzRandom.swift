@@ -98,13 +98,18 @@ struct FuzzRandom {
         return pick(sizes.filter { $0 <= limit })
     }
 
+    /// A size of one of the larger tiles, or beside it.
+    mutating func longSize() -> Int {
+        pick([63, 64, 65, 95, 96, 97, 127, 128, 129, 191, 192, 193, 255, 256, 257, Self.longest])
+    }
+
     /// Sizes of several dimensions at the ends of tiles, each at most its limit; every other time one of them is long and the others are at most 9, so
     /// that the work stays bounded.
     mutating func edgeSizes(atMost limits: [Int]) -> [Int] {
         let long = bool() ? below(limits.count) : nil
         return limits.enumerated().map { index, limit in
             guard let long else { return edgeSize(atMost: limit) }
-            return index == long ? edgeSize(atMost: Self.longest) : edgeSize(atMost: min(9, limit))
+            return index == long ? longSize() : edgeSize(atMost: min(9, limit))
         }
     }
 
