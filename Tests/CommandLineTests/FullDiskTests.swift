@@ -144,7 +144,7 @@ struct FullDiskTests {
                 let outcome = try await shell(
                     """
                     exec unshare -m bash -c "mount -t tmpfs -o size=64k none '\(disk)' || exit 99
-                    head -c 53248 /dev/zero > '\(disk)/filler'; \\$TOUCHSTONE \(line); code=\\$?
+                    head -c 61440 /dev/zero > '\(disk)/filler'; \\$TOUCHSTONE \(line); code=\\$?
                     find '\(disk)' -name '*.partial' | grep -q . && exit 98; exit \\$code"
                     """)
                 expectOneLine(outcome, name.replacing("DISK", with: disk), "No space left on device")
