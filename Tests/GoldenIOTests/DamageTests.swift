@@ -10,7 +10,8 @@ import Testing
             try write(Array(original[..<count]), toFile: folder["cut.h5"])
             let error = failure { try readFile(folder["cut.h5"]) }
             #expect(
-                error?.kind == .damaged || error?.kind == .notHDF5 || error?.kind == .newer, "cut at \(count): \(String(describing: error))")
+                error?.kind == .damaged || error?.kind == .notHDF5 || error?.kind == .newer,
+                "cut at \(count): \(String(describing: error))")
             if error?.kind == .damaged { #expect(error?.stack.isEmpty == false, "cut at \(count)") }
         }
     }

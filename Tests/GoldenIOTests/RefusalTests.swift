@@ -46,7 +46,8 @@ import Testing
         Refusal("short-chunk", .damaged, "has 592 bytes, expected 600"),
         Refusal("short-chunk-gzip", .damaged, "has 592 bytes, expected 600"),
         Refusal("fill-over-limit", .tooLarge, "takes 536870912 bytes, of which the file"),
-        Refusal("huge-empty", .tooLarge, "[1000000000000000] takes 1000000000000000 bytes, the limit leaves 8589934592"),
+        Refusal(
+            "huge-empty", .tooLarge, "[1000000000000000] takes 1000000000000000 bytes, the limit leaves 8589934592"),
         Refusal("int16-as-bf16", .wrongType, "the bits of bf16 are stored as uint16"),
         Refusal("bit-field", .wrongType, "a bit field of 1 bytes"),
         Refusal("huge", .tooLarge, "[1048576, 1048576, 1048576]"),

@@ -54,7 +54,10 @@ struct StoredTensorTests {
 
     @Test(
         "of other programs' files",
-        arguments: ["little-endian", "big-endian", "big-endian-gzip", "bits", "format-1.10", "user-block", "unusual", "layouts-1.10"])
+        arguments: [
+            "little-endian", "big-endian", "big-endian-gzip", "bits", "format-1.10", "user-block", "unusual",
+            "layouts-1.10",
+        ])
     func foreign(_ name: String) throws {
         try compare(try fixture(name))
     }
