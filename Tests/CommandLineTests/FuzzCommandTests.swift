@@ -62,9 +62,13 @@ struct FuzzCommandTests {
             Issue.record("no failure in \(outcome.output)")
             return
         }
-        #expect(failures.count == 1)
+        let names = failures.compactMap { failure -> String? in
+            if case .object(let failure) = failure, case .string(let name)? = failure["name"] { name } else { nil }
+        }
+        // Truncation gives other results, and where it does not overflow, other flags: a class each.
+        #expect(names.count == failures.count && (1...2).contains(names.count))
         let file = try GoldenFile(reading: folder.file("found.h5"))
-        #expect(file.caseNames == [name] && file.header.suite == "bf16")
+        #expect(file.caseNames == names && file.header.suite == "bf16")
         let minimal = try file.readCase(name)
         #expect(minimal.inputs["a"]?.count == 1 && minimal.why.contains("outputs/r differs"))
         // The file is read by the other commands; the engine has its bits, the command has not.
