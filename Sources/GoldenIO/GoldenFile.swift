@@ -29,7 +29,7 @@ public final class GoldenFile: Sendable {
 
     /// Opens the file and reads its header and the names of its cases.
     ///
-    /// - Parameter byteLimit: The most bytes of tensors that one ``readCase(_:groups:)`` may take, checked before memory
+    /// - Parameter byteLimit: The most bytes of tensors that one ``readCase(_:groups:unreadable:)`` may take, checked before memory
     ///   is taken for them.
     public init(reading path: String, byteLimit: Int = 8 << 30) throws(GoldenIOError) {
         let place = Place(file: path)

@@ -2,7 +2,7 @@ import CHDF5
 import JSON
 import Platform
 
-/// A dataset of an open file, checked as ``GoldenFile/readCase(_:groups:)`` checks one, whose elements are read on demand.
+/// A dataset of an open file, checked as ``GoldenFile/readCase(_:groups:unreadable:)`` checks one, whose elements are read on demand.
 ///
 /// How much memory a read takes beside its result depends on how the file stores the dataset:
 ///
@@ -233,6 +233,6 @@ public struct StoredCase: Sendable {
     public let why: String
     public let specClauses: [String]
     public let recipe: [String: JSONValue]
-    /// In the order in which ``GoldenFile/readCase(_:groups:)`` gives them.
+    /// In the order in which ``GoldenFile/readCase(_:groups:unreadable:)`` gives them.
     public let tensors: [CaseGroup: [(name: String, tensor: StoredTensor)]]
 }

@@ -9,7 +9,7 @@ import Synchronization
 
 /// Ctrl-C (SIGINT), SIGTERM and the end of the terminal (SIGHUP) end the program within two seconds, whatever it does.
 ///
-/// Work that has something to finish asks ``isRequested`` between two steps. What has not ended ``grace`` seconds after the signal is ended by a
+/// Work that has something to finish asks ``isRequested`` between two steps. What has not ended `grace` seconds after the signal is ended by a
 /// thread that does nothing else: temporary files and child processes go, the files in place are whole, and the exit status names the signal.
 /// Only ``hold()`` defers that, for a checkpoint that is being written.
 public enum Interruption {

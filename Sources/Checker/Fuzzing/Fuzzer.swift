@@ -108,7 +108,7 @@ public struct Fuzzer: Sendable {
     /// The smallest case that was found to fail as `failing` does: in the same output and way.
     ///
     /// - Parameters:
-    ///   - limit: How often it may be tried in smaller forms; nil: ``shrinkLimit``.
+    ///   - most: How often it may be tried in smaller forms; nil: ``shrinkLimit``.
     ///   - progress: is told the number of attempts before each.
     public func shrink(
         _ fuzzCase: FuzzCase, _ failing: GoldenCase, _ fault: FuzzFault, limit most: Int? = nil,
