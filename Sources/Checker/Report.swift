@@ -217,7 +217,7 @@ public struct Report: Sendable, Hashable {
             counts[name, default: 0] += 1
         }
         if order.isEmpty { return }
-        let list = order.map { "\($0) in \(counts[$0] ?? 0) \(counts[$0] == 1 ? "case" : "cases")" }
+        let list = order.map { "\($0) in \(counted(counts[$0] ?? 0, "case"))" }
         append(
             note:
                 "too few draws for the policy distribution, not judged there: \(list.joined(separator: ", ")); other cases of each had enough"

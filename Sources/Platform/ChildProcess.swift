@@ -293,7 +293,7 @@ public final class ChildProcess {
         var ordinary = sigset_t()
         sigemptyset(&ordinary)
         posix_spawnattr_setsigmask(&attributes, &ordinary)
-        for number in [SIGINT, SIGTERM, SIGPIPE, SIGHUP, SIGXFSZ] { sigaddset(&ordinary, number) }
+        for number in Interruption.signals { sigaddset(&ordinary, number) }
         posix_spawnattr_setsigdefault(&attributes, &ordinary)
         posix_spawnattr_setpgroup(&attributes, 0)
         posix_spawnattr_setflags(

@@ -142,8 +142,7 @@ public enum Files {
     /// Makes a folder of a new name below the system's folder for temporary files (`TMPDIR`), for ``removeFolder(_:)`` to remove; the process's
     /// end by a signal removes it too.
     public static func createTemporaryFolder() throws(FileError) -> String {
-        let base = getenv("TMPDIR").map { String(cString: $0) } ?? ""
-        let folder = base.isEmpty ? "/tmp" : base.count > 1 && base.hasSuffix("/") ? String(base.dropLast()) : base
+        let folder = temporaryFolder
         sweep(folder)
         while true {
             let path = "\(folder)/\(nextName().folder)"
@@ -153,6 +152,12 @@ public enum Files {
             unfinished.withLock { _ = $0.remove(path) }
             guard code == EEXIST else { throw FileError("make a temporary folder in", folder, code: code) }
         }
+    }
+
+    /// The system's folder for temporary files, without a slash behind it.
+    fileprivate static var temporaryFolder: String {
+        let folder = getenv("TMPDIR").map { String(cString: $0) } ?? ""
+        return folder.isEmpty ? "/tmp" : folder.count > 1 && folder.hasSuffix("/") ? String(folder.dropLast()) : folder
     }
 
     /// Removes a folder with everything in it. What cannot be removed stays.
@@ -391,7 +396,7 @@ struct ProcessIdentity: CustomStringConvertible {
     static let own = ProcessIdentity(process: getpid())
 
     private init(process: Int32) {
-        let host = Self.hostName
+        let host = Machine.hostName
         let number = Self.line("/etc/machine-id") ?? ""
         machine = Self.digest("\(host) \(number) \(Self.nameSpace)")
         boot = Self.digest(Self.bootIdentifier) + (host.isEmpty || number.isEmpty ? "x" : "")
@@ -425,12 +430,6 @@ struct ProcessIdentity: CustomStringConvertible {
         // Another process of the same number began at another time.
         guard let now = Self.start(of: process), start != "0" else { return false }
         return now != start
-    }
-
-    private static var hostName: String {
-        var name = [CChar](repeating: 0, count: 256)
-        guard gethostname(&name, name.count - 1) == 0 else { return "" }
-        return String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
     /// The name space of process numbers: a number means another process in another container.
@@ -526,7 +525,7 @@ public final class FileReader: Sendable {
         let source = open(path, O_RDONLY | O_CLOEXEC)
         guard source >= 0 else { throw FileError("read", path, code: errno) }
         defer { close(source) }
-        let folder = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+        let folder = Files.temporaryFolder
         var name = Array("\(folder)/touchstone-XXXXXX".utf8CString)
         let copy = mkstemp(&name)
         guard copy >= 0 else { throw FileError("create a file in", folder, code: errno) }

@@ -41,9 +41,11 @@ public enum Interruption {
         // What the handler touches exists before it runs for the first time.
         _ = (requested.load(ordering: .relaxed), signal.load(ordering: .relaxed), holds.load(ordering: .relaxed))
         pipeEnd.store(ends[1], ordering: .releasing)
-        for number in [SIGINT, SIGTERM, SIGPIPE, SIGXFSZ] { install(number) }
-        if !isIgnored(SIGHUP) { install(SIGHUP) }
+        for number in signals where number != SIGHUP || !isIgnored(SIGHUP) { install(number) }
     }
+
+    /// The signals that ``watch()`` handles, and that a child process gets back as the system has them.
+    static let signals = [SIGINT, SIGTERM, SIGPIPE, SIGXFSZ, SIGHUP]
 
     /// SIGUSR1 asks for the end too, which `mpirun` hands on to its processes and which schedulers send before the time is over. It may come
     /// often, and nothing is ended by force.

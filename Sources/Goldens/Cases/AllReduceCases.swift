@@ -35,10 +35,7 @@ private func squinchReductions(_ builder: CaseBuilder) -> [GoldenCase] {
                 if feedback {
                     inputs.append("e", Tensor(random.floats(ranks * n, exponents: 90...118), shape: [ranks, n]))
                 }
-                if variant == .stochastic15 {
-                    inputs.append("random", Tensor(random.words(ranks * n), shape: [ranks, n]))
-                    inputs.append("random_reduced", Tensor(random.words(n), shape: [n]))
-                }
+                inputs.appendRandomWords(variant, ranks: ranks, n, &random)
                 cases.append(
                     builder.makeCase(
                         name, "allreduce.squinch",
@@ -58,10 +55,7 @@ private func squinchReductions(_ builder: CaseBuilder) -> [GoldenCase] {
             var inputs: TensorGroup = [
                 NamedTensor("g", Tensor(cancelling(&random, ranks, n, by: 8, least: -1), shape: [ranks, n]))
             ]
-            if variant == .stochastic15 {
-                inputs.append("random", Tensor(random.words(ranks * n), shape: [ranks, n]))
-                inputs.append("random_reduced", Tensor(random.words(n), shape: [n]))
-            }
+            inputs.appendRandomWords(variant, ranks: ranks, n, &random)
             cases.append(
                 builder.makeCase(
                     name, "allreduce.squinch",
@@ -142,4 +136,13 @@ private func plainReductions(_ builder: CaseBuilder) -> [GoldenCase] {
                 inputs: [NamedTensor("g", Tensor(ties, shape: [ranks, 40]))]))
     }
     return cases
+}
+
+extension TensorGroup {
+    /// The random words of an all-reduce of n elements, where the variant takes some (S4).
+    mutating func appendRandomWords(_ variant: SquinchVariant, ranks: Int, _ n: Int, _ random: inout CaseRandom) {
+        guard variant == .stochastic15 else { return }
+        append("random", Tensor(random.words(ranks * n), shape: [ranks, n]))
+        append("random_reduced", Tensor(random.words(n), shape: [n]))
+    }
 }

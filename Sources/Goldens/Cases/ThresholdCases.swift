@@ -67,10 +67,7 @@ func allReduceThresholdCases(_ builder: CaseBuilder) -> [GoldenCase] {
             let n = g.count / ranks
             var inputs: TensorGroup = [NamedTensor("g", Tensor(g, shape: [ranks, n]))]
             if hasFeedback { inputs.append("e", Tensor(e, shape: [ranks, n])) }
-            if variant == .stochastic15 {
-                inputs.append("random", Tensor(random.words(ranks * n), shape: [ranks, n]))
-                inputs.append("random_reduced", Tensor(random.words(n), shape: [n]))
-            }
+            inputs.appendRandomWords(variant, ranks: ranks, n, &random)
             cases.append(
                 builder.makeCase(
                     name, "allreduce.squinch",
