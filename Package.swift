@@ -33,6 +33,7 @@ let package = Package(
         .library(name: "ExactMath", targets: ["ExactMath"]),
         .library(name: "ModelSpec", targets: ["ModelSpec"]),
         .library(name: "Reference", targets: ["Reference"]),
+        .library(name: "Cases", targets: ["Cases"]),
         .library(name: "GoldenIO", targets: ["GoldenIO"]),
         .library(name: "Goldens", targets: ["Goldens"]),
         .library(name: "Checker", targets: ["Checker"]),
@@ -70,7 +71,7 @@ let package = Package(
         .target(name: "CScarcity"),
         .target(
             name: "EngineOperations",
-            dependencies: ["Engine", "Kernels", "Goldens", "GoldenIO", "ModelSpec"], swiftSettings: strict),
+            dependencies: ["Engine", "Kernels", "Goldens", "Cases", "GoldenIO", "ModelSpec"], swiftSettings: strict),
 
         // Ranks as processes: the one place that imports MPI, and only with the trait.
         .systemLibrary(
@@ -83,14 +84,20 @@ let package = Package(
         // HTML pages and plots as text.
         .target(name: "Pages", swiftSettings: strict),
 
-        // Files.
+        // Cases, tensors and fingerprints in memory.
+        .target(name: "JSON", swiftSettings: strict),
+        .target(
+            name: "Cases",
+            dependencies: ["JSON", "ModelSpec", .product(name: "Crypto", package: "swift-crypto")],
+            swiftSettings: strict),
+
+        // Cases in HDF5 files.
         .systemLibrary(
             name: "CHDF5", pkgConfig: "hdf5",
             providers: [.apt(["libhdf5-dev"]), .brew(["hdf5"])]),
-        .target(name: "JSON", swiftSettings: strict),
         .target(
             name: "GoldenIO",
-            dependencies: ["CHDF5", "JSON", "Platform", .product(name: "Crypto", package: "swift-crypto")],
+            dependencies: ["Cases", "CHDF5", "JSON", "Platform", .product(name: "Crypto", package: "swift-crypto")],
             swiftSettings: strict),
 
         // The one place that imports the C library of the platform.
@@ -99,7 +106,7 @@ let package = Package(
         // Operations by name, case generators, truth and bounds; proofs; judging.
         .target(
             name: "Goldens",
-            dependencies: ["BFloat16", "ExactMath", "ModelSpec", "Reference", "GoldenIO", "JSON", "Platform"],
+            dependencies: ["BFloat16", "Cases", "ExactMath", "ModelSpec", "Reference", "JSON", "Platform"],
             swiftSettings: strict),
         .target(
             name: "Prover", dependencies: ["BFloat16", "ExactMath", "ModelSpec", "Reference", "Platform"],
@@ -111,7 +118,7 @@ let package = Package(
         .target(
             name: "Checker",
             dependencies: [
-                "BFloat16", "CTouchstonePlugin", "ExactMath", "Goldens", "GoldenIO", "JSON", "ModelSpec", "Pages",
+                "BFloat16", "CTouchstonePlugin", "ExactMath", "Goldens", "Cases", "GoldenIO", "JSON", "ModelSpec", "Pages",
                 "Platform", "Reference",
                 .product(name: "Subprocess", package: "swift-subprocess"),
             ],
@@ -128,14 +135,14 @@ let package = Package(
         .target(
             name: "Studies",
             dependencies: [
-                "BFloat16", "Engine", "EngineOperations", "ExactMath", "GoldenIO", "Goldens", "JSON", "Kernels",
+                "BFloat16", "Engine", "EngineOperations", "ExactMath", "Cases", "GoldenIO", "Goldens", "JSON", "Kernels",
                 "ModelSpec",
                 "Pages", "Platform", "Reference", "TrainingData",
             ], swiftSettings: strict),
         .executableTarget(
             name: "touchstone",
             dependencies: [
-                "Checker", "Engine", "EngineOperations", "EngineProver", "Kernels", "Goldens", "GoldenIO", "JSON",
+                "Checker", "Engine", "EngineOperations", "EngineProver", "Kernels", "Goldens", "Cases", "GoldenIO", "JSON",
                 "ModelSpec", "MPIRanks",
                 "BFloat16",
                 "ExactMath", "Pages", "Prover", "Reference",
@@ -159,25 +166,25 @@ let package = Package(
         .testTarget(
             name: "EngineTests",
             dependencies: [
-                "BFloat16", "Checker", "Engine", "EngineOperations", "EngineProver", "ExactMath", "GoldenIO", "Goldens",
+                "BFloat16", "Checker", "Engine", "EngineOperations", "EngineProver", "ExactMath", "Cases", "GoldenIO", "Goldens",
                 "JSON", "Kernels", "KernelsEmulated", "ModelSpec", "Platform", "Prover", "Reference", "TrainingData",
             ], swiftSettings: strict),
         .testTarget(
-            name: "GoldenIOTests", dependencies: ["GoldenIO", "JSON"], resources: [.copy("Fixtures")],
+            name: "GoldenIOTests", dependencies: ["Cases", "GoldenIO", "JSON"], resources: [.copy("Fixtures")],
             swiftSettings: strict),
         .testTarget(
             name: "GoldensTests",
-            dependencies: ["Goldens", "GoldenIO", "JSON", "ModelSpec", "BFloat16", "Reference", "ExactMath"],
+            dependencies: ["Goldens", "Cases", "JSON", "ModelSpec", "BFloat16", "Reference", "ExactMath"],
             swiftSettings: strict),
         .testTarget(
             name: "CheckerTests",
             dependencies: [
-                "BFloat16", "Checker", "ExactMath", "Goldens", "GoldenIO", "JSON", "ModelSpec", "Reference",
+                "BFloat16", "Checker", "ExactMath", "Goldens", "Cases", "GoldenIO", "JSON", "ModelSpec", "Reference",
             ],
             swiftSettings: strict),
         .testTarget(
             name: "StudiesTests",
-            dependencies: ["Engine", "ExactMath", "GoldenIO", "ModelSpec", "Pages", "Studies", "TrainingData"],
+            dependencies: ["Engine", "ExactMath", "Cases", "GoldenIO", "ModelSpec", "Pages", "Studies", "TrainingData"],
             swiftSettings: strict),
         .testTarget(
             name: "TrainingDataTests", dependencies: ["TrainingData", "JSON", "ModelSpec", "Reference"],
@@ -185,7 +192,7 @@ let package = Package(
         .testTarget(
             name: "CommandLineTests",
             dependencies: [
-                "touchstone", "Checker", "Engine", "GoldenIO", "JSON", "Platform",
+                "touchstone", "Checker", "Engine", "Cases", "GoldenIO", "JSON", "Platform",
                 .product(name: "Subprocess", package: "swift-subprocess"),
             ],
             swiftSettings: strict),

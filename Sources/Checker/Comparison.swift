@@ -1,4 +1,4 @@
-import GoldenIO
+import Cases
 
 /// What is allowed to an output, and whether somebody asked for it.
 struct AppliedPolicy {

@@ -1,4 +1,4 @@
-import GoldenIO
+import Cases
 import Platform
 
 /// Something that answers cases: the engine, a process, a shared library.

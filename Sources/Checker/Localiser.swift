@@ -1,6 +1,6 @@
 import BFloat16
 import ExactMath
-import GoldenIO
+import Cases
 import Goldens
 import JSON
 import ModelSpec
@@ -26,7 +26,7 @@ public struct StepTrace: Sendable {
         }
         var reader = CaseReader(goldenCase)
         let training: TrainingCase
-        do { training = try TrainingCase(&reader) } catch var error as OperationError {
+        do { training = try TrainingCase(given) } catch var error as OperationError {
             error.caseName = goldenCase.name
             throw error
         }

@@ -1,3 +1,4 @@
+import Cases
 import GoldenIO
 
 /// A name, or several: `*` stands for any run of characters, `?` for one. Cases, operations and outputs are all named by it.

@@ -1,5 +1,5 @@
 import CTouchstonePlugin
-import GoldenIO
+import Cases
 import JSON
 import Platform
 

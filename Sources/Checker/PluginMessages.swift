@@ -1,5 +1,5 @@
 import CTouchstonePlugin
-import GoldenIO
+import Cases
 import JSON
 
 // What a plug-in's process and its parent say to each other: little-endian, strings with their length before and a zero byte behind.

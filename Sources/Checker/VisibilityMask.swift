@@ -1,4 +1,4 @@
-import GoldenIO
+import Cases
 
 /// Which key each query of a case sees: its `mask`, or what its intervals say (V1).
 public struct VisibilityMask: Sendable {

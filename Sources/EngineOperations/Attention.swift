@@ -1,5 +1,5 @@
 import Engine
-import GoldenIO
+import Cases
 import Goldens
 import Kernels
 import ModelSpec
@@ -7,9 +7,8 @@ import ModelSpec
 let attentionOperations: [(String, EngineCatalog.Compute)] = [
     (
         "attention.forward",
-        { reader, context in
-            let inputs = try AttentionCase(&reader)
-            try reader.finish()
+        { given, context in
+            let inputs = try AttentionCase(given)
             let forward = inputs.forward(context)
             let (rows, d) = ([inputs.pass.batch, inputs.pass.heads, inputs.pass.queries], inputs.pass.dimension)
             var result = CaseResult()
@@ -22,12 +21,11 @@ let attentionOperations: [(String, EngineCatalog.Compute)] = [
     ),
     (
         "attention.backward",
-        { reader, context in
-            let c = try reader.float("zreg_c")
-            let form = try reader.choice("form", ZRegForm.self)
-            let inputs = try AttentionCase(&reader)
-            let gradient = try reader.bf16("do", "B", "H", "Q", "D")
-            try reader.finish()
+        { given, context in
+            let c = given.float("zreg_c")
+            let form = given.choice("form", ZRegForm.self)
+            let inputs = try AttentionCase(given)
+            let gradient = given.bf16("do")
             let pass = inputs.pass
             var forward = inputs.forward(context)
             var dk: [UInt16] = []
@@ -60,14 +58,12 @@ let attentionOperations: [(String, EngineCatalog.Compute)] = [
     ),
     (
         "zreg.rows",
-        { reader, context in
-            let c = try reader.float("zreg_c")
-            let form = ZRegForm(rawValue: try reader.choice("form", ["folded", "unfolded"])) ?? .folded
-            let s = try reader.floats("s", "n", "m")
-            let dp = try reader.floats("dp", "n", "m")
-            try reader.boundConstants()
-            try reader.finish()
-            let (n, m) = (reader.size("n"), reader.size("m"))
+        { given, context in
+            let c = given.float("zreg_c")
+            let form = ZRegForm(rawValue: given.choice("form")) ?? .folded
+            let s = given.floats("s")
+            let dp = given.floats("dp")
+            let (n, m) = (given.size("n"), given.size("m"))
             var z = [Float](repeating: 0, count: n)
             var p = [Float](repeating: 0, count: n * m)
             var ds = p
@@ -108,29 +104,28 @@ private struct AttentionCase {
         .headsFirst(heads: pass.keyValueHeads, rows: pass.keys, dimension: pass.dimension)
     }
 
-    init(_ reader: inout CaseReader) throws {
-        let scale = try reader.float("scale")
-        let orientation = try reader.choice("orientation", MaskOrientation.self)
-        let queryOffset = try reader.integer("query_offset", in: 0...Int(Int32.max))
-        let window = try reader.optionalInteger("window", in: 1...Int(Int32.max))
-        let dot = try reader.choice("dot", DotRecipe.self)
-        try reader.boundConstants()
-        query = try reader.bf16("q", "B", "H", "Q", "D")
-        key = try reader.bf16("k", "B", "G", "T", "D")
-        value = try reader.bf16("v", "B", "G", "T", "D")
-        let (h, g) = (reader.size("H"), reader.size("G"))
+    init(_ given: CheckedCase) throws {
+        let scale = given.float("scale")
+        let orientation = given.choice("orientation", MaskOrientation.self)
+        let queryOffset = given.integer("query_offset")
+        let window = given.optionalInteger("window")
+        let dot = given.choice("dot", DotRecipe.self)
+        query = given.bf16("q")
+        key = given.bf16("k")
+        value = given.bf16("v")
+        let (h, g) = (given.size("H"), given.size("G"))
         guard g >= 1, h >= 1, h % g == 0 else {
             throw OperationError(
                 .input, "\(h) heads over \(g) key/value heads; expected a multiple, and at least 1")
         }
         pass = AttentionPass(
-            batch: reader.size("B"), heads: h, keyValueHeads: g, queries: reader.size("Q"), keys: reader.size("T"),
-            dimension: reader.size("D"), scale: scale, recipe: dot)
+            batch: given.size("B"), heads: h, keyValueHeads: g, queries: given.size("Q"), keys: given.size("T"),
+            dimension: given.size("D"), scale: scale, recipe: dot)
         let tokens = orientation == .byQuery ? "Q" : "T"
         let visibility = try Visibility(
             orientation: orientation, batch: pass.batch, queries: pass.queries, keys: pass.keys,
-            start: try reader.integers("visibility_start", Int32.self, "B", tokens),
-            limit: try reader.integers("visibility_limit", Int32.self, "B", tokens), queryOffset: queryOffset,
+            start: given.integers("visibility_start", Int32.self),
+            limit: given.integers("visibility_limit", Int32.self), queryOffset: queryOffset,
             window: window)
         mask = MaskBits(visibility)
     }

@@ -1,4 +1,4 @@
-import GoldenIO
+import Cases
 import Goldens
 import Kernels
 
@@ -22,11 +22,10 @@ let bf16Operations: [(String, EngineCatalog.Compute)] =
         ("bf16.nextDown", unary { a, _, flags in BF16Arithmetic.next(a, up: false, &flags) }),
         (
             "bf16.fma",
-            { reader, _ in
-                let (a, b) = (try reader.bf16("a", "n"), try reader.bf16("b", "n"))
-                let c = try reader.bf16("c", "n")
-                let rounding = try Rounding(&reader)
-                try reader.finish()
+            { given, _ in
+                let (a, b) = (given.bf16("a"), given.bf16("b"))
+                let c = given.bf16("c")
+                let rounding = try Rounding(given)
                 return elementwise(a.count) { index, flags in
                     BF16Arithmetic.fusedMultiplyAdd(a[index], b[index], c[index], rounding[index], &flags)
                 }
@@ -34,10 +33,9 @@ let bf16Operations: [(String, EngineCatalog.Compute)] =
         ),
         (
             "bf16.compare",
-            { reader, _ in
-                let (a, b) = (try reader.bf16("a", "n"), try reader.bf16("b", "n"))
-                let signalling = try reader.bool("signalling")
-                try reader.finish()
+            { given, _ in
+                let (a, b) = (given.bf16("a"), given.bf16("b"))
+                let signalling = given.flag("signalling")
                 var (relations, raised): ([UInt8], [UInt8]) = ([], [])
                 for index in a.indices {
                     var flags: UInt8 = 0
@@ -50,8 +48,8 @@ let bf16Operations: [(String, EngineCatalog.Compute)] =
                 return result
             }
         ),
-        ("bf16.from", { reader, _ in try convertFrom(&reader) }),
-        ("bf16.to", { reader, _ in try convertTo(&reader) }),
+        ("bf16.from", { given, _ in try convertFrom(given) }),
+        ("bf16.to", { given, _ in try convertTo(given) }),
     ]
 
 /// Each element's rounding.
@@ -60,10 +58,9 @@ private struct Rounding {
     let random: [UInt16]
 
     /// - Parameter stochastic: whether the operation takes `sr` (B2).
-    init(_ reader: inout CaseReader, stochastic: Bool = true) throws {
-        name = try reader.choice(
-            "rounding", ["rne", "rtz", "rdn", "rup", "rna", "rto"] + (stochastic ? ["sr"] : []))
-        random = name == "sr" ? try reader.integers("random", UInt16.self, "n") : []
+    init(_ given: CheckedCase, stochastic: Bool = true) throws {
+        name = given.choice("rounding")
+        random = name == "sr" ? given.integers("random", UInt16.self) : []
     }
 
     subscript(index: Int) -> BF16Arithmetic.Rounding {
@@ -75,11 +72,10 @@ private typealias Binary =
     @Sendable (UInt16, UInt16, BF16Arithmetic.Rounding, Bool, inout UInt8) -> UInt16
 
 private func binary(_ function: @escaping Binary) -> EngineCatalog.Compute {
-    { reader, _ in
-        let (a, b) = (try reader.bf16("a", "n"), try reader.bf16("b", "n"))
-        let rounding = try Rounding(&reader)
-        let tininessBefore = try reader.choice("tininess", ["after", "before"]) == "before"
-        try reader.finish()
+    { given, _ in
+        let (a, b) = (given.bf16("a"), given.bf16("b"))
+        let rounding = try Rounding(given)
+        let tininessBefore = given.choice("tininess") == "before"
         return elementwise(a.count) { index, flags in
             function(a[index], b[index], rounding[index], tininessBefore, &flags)
         }
@@ -96,10 +92,9 @@ private func unary(
     stochastic: Bool = false,
     _ function: @escaping @Sendable (UInt16, BF16Arithmetic.Rounding, inout UInt8) -> UInt16
 ) -> EngineCatalog.Compute {
-    { reader, _ in
-        let a = try reader.bf16("a", "n")
-        let rounding = try Rounding(&reader, stochastic: stochastic)
-        try reader.finish()
+    { given, _ in
+        let a = given.bf16("a")
+        let rounding = try Rounding(given, stochastic: stochastic)
         return elementwise(a.count) { index, flags in function(a[index], rounding[index], &flags) }
     }
 }
@@ -119,12 +114,11 @@ private func elementwise(_ count: Int, _ apply: (Int, inout UInt8) -> UInt16) ->
 
 private let types = ["fp16", "fp32", "fp64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
 
-private func convertFrom(_ reader: inout CaseReader) throws -> CaseResult {
-    let source = try reader.choice("source", types)
+private func convertFrom(_ given: CheckedCase) throws -> CaseResult {
+    let source = given.choice("source")
     guard let type = ElementType(rawValue: source) else { throw OperationError(.recipe, "no type '\(source)'") }
-    let tensor = try reader.input("a", type, "n")
-    let rounding = try Rounding(&reader)
-    try reader.finish()
+    let tensor = given.tensor("a")
+    let rounding = try Rounding(given)
     return elementwise(tensor.count) { index, flags in
         let bits = tensor.bits(at: index)
         let mode = rounding[index]
@@ -163,12 +157,11 @@ private func half(_ bits: UInt16) -> Double {
     return bits & 0x8000 == 0 ? magnitude : -magnitude
 }
 
-private func convertTo(_ reader: inout CaseReader) throws -> CaseResult {
-    let target = try reader.choice("target", types)
+private func convertTo(_ given: CheckedCase) throws -> CaseResult {
+    let target = given.choice("target")
     guard let type = ElementType(rawValue: target) else { throw OperationError(.recipe, "no type '\(target)'") }
-    let a = try reader.bf16("a", "n")
-    let name = try reader.choice("rounding", ["rne", "rtz", "rdn", "rup", "rna", "rto"])
-    try reader.finish()
+    let a = given.bf16("a")
+    let name = given.choice("rounding")
     let mode = BF16Arithmetic.Rounding(name: name) ?? .rne
     var bytes: [UInt8] = []
     var raised: [UInt8] = []

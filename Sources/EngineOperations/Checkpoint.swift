@@ -1,5 +1,6 @@
 import Engine
 import Foundation
+import Cases
 import GoldenIO
 import Goldens
 import JSON

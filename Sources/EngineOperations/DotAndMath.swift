@@ -1,5 +1,5 @@
 import Engine
-import GoldenIO
+import Cases
 import Goldens
 import Kernels
 import ModelSpec
@@ -7,14 +7,12 @@ import ModelSpec
 let dotOperations: [(String, EngineCatalog.Compute)] = [
     (
         "dot.gemm",
-        { reader, context in
-            let recipe = try reader.choice("dot", DotRecipe.self)
-            let a = try reader.bf16("a", "M", "K")
-            let b = try reader.bf16("b", "K", "N")
-            let c = reader.hasInput("c") ? try reader.floats("c", "M", "N") : nil
-            try reader.boundConstants()
-            try reader.finish()
-            let (m, k, n) = (reader.size("M"), reader.size("K"), reader.size("N"))
+        { given, context in
+            let recipe = given.choice("dot", DotRecipe.self)
+            let a = given.bf16("a")
+            let b = given.bf16("b")
+            let c = given.has("c") ? given.floats("c") : nil
+            let (m, k, n) = (given.size("M"), given.size("K"), given.size("N"))
             let d = filledFloats(m * n) { d in
                 Layers(context).multiply(a, b, initial: c, m: m, k: k, n: n, recipe: recipe, into: d)
             }
@@ -25,16 +23,16 @@ let dotOperations: [(String, EngineCatalog.Compute)] = [
     ),
     (
         "sum.lane16",
-        { reader, context in
-            try sums(&reader) { x, y, n, _ in
+        { given, context in
+            try sums(given) { x, y, n, _ in
                 y.map { context.kernels.rows.sumOfProducts(x, $0, n) } ?? context.kernels.rows.sum(x, n)
             }
         }
     ),
     (
         "sum.lane16x4096",
-        { reader, context in
-            try sums(&reader) { x, y, n, scratch in
+        { given, context in
+            try sums(given) { x, y, n, scratch in
                 let rows = context.kernels.rows
                 var blocks = 0
                 for first in stride(from: 0, to: n, by: 4096) {
@@ -47,18 +45,16 @@ let dotOperations: [(String, EngineCatalog.Compute)] = [
             }
         }
     ),
-    ("sum.chain", { reader, context in try sums(&reader) { x, y, n, _ in Layers(context).chain(x, y, n) } }),
+    ("sum.chain", { given, context in try sums(given) { x, y, n, _ in Layers(context).chain(x, y, n) } }),
 ]
 
 private func sums(
-    _ reader: inout CaseReader,
+    _ given: CheckedCase,
     _ sum: (UnsafePointer<Float>, UnsafePointer<Float>?, Int, UnsafeMutablePointer<Float>) -> Float
 ) throws -> CaseResult {
-    let x = try reader.floats("x", "m", "n")
-    let y = reader.hasInput("y") ? try reader.floats("y", "m", "n") : nil
-    try reader.boundConstants()
-    try reader.finish()
-    let (m, n) = (reader.size("m"), reader.size("n"))
+    let x = given.floats("x")
+    let y = given.has("y") ? given.floats("y") : nil
+    let (m, n) = (given.size("m"), given.size("n"))
     let s = filledFloats(m) { s in
         _ = filledFloats(n / 4096 + 1) { scratch in
             x.withUnsafeBufferPointer { x in
@@ -88,35 +84,33 @@ let mathOperations: [(String, EngineCatalog.Compute)] = [
     ("math.cosPi", scalarFunction(ScalarMath.cosPi)),
     (
         "random.philox",
-        { reader, _ in
-            let key = try reader.integers("key", UInt32.self, "n", "2")
-            let counter = try reader.integers("counter", UInt32.self, "n", "4")
-            try reader.finish()
+        { given, _ in
+            let key = given.integers("key", UInt32.self)
+            let counter = given.integers("counter", UInt32.self)
             var words: [UInt32] = []
-            for row in 0..<reader.size("n") {
+            for row in 0..<given.size("n") {
                 let seed = UInt64(key[2 * row + 1]) << 32 | UInt64(key[2 * row])
                 let random = RandomWords(seed: seed, stream: counter[4 * row + 2], step: counter[4 * row + 3])
                 let block = random.block(UInt64(counter[4 * row + 1]) << 32 | UInt64(counter[4 * row]))
                 words += [block.0, block.1, block.2, block.3]
             }
             var result = CaseResult()
-            result.output("words", Tensor(words, shape: [reader.size("n"), 4]))
+            result.output("words", Tensor(words, shape: [given.size("n"), 4]))
             return result
         }
     ),
     ("random.uniform", wordFunction(RandomWords.uniform)), ("random.gumbel", wordFunction(RandomWords.gumbel)),
     (
         "random.normal",
-        { reader, _ in
-            let words = try reader.integers("words", UInt32.self, "n", "2")
-            try reader.finish()
+        { given, _ in
+            let words = given.integers("words", UInt32.self)
             var values: [Float] = []
-            for row in 0..<reader.size("n") {
+            for row in 0..<given.size("n") {
                 let pair = RandomWords.normal(words[2 * row], words[2 * row + 1])
                 values += [pair.0, pair.1]
             }
             var result = CaseResult()
-            result.output("x", values, [reader.size("n"), 2])
+            result.output("x", values, [given.size("n"), 2])
             return result
         }
     ),
@@ -125,10 +119,8 @@ let mathOperations: [(String, EngineCatalog.Compute)] = [
 private func vectorFunction(_ function: @escaping @Sendable (KernelSet) -> MathKernels.Function)
     -> EngineCatalog.Compute
 {
-    { reader, context in
-        let x = try reader.floats("x", "n")
-        try reader.boundConstants()
-        try reader.finish()
+    { given, context in
+        let x = given.floats("x")
         var result = CaseResult()
         result.output(
             "y",
@@ -142,10 +134,8 @@ private func vectorFunction(_ function: @escaping @Sendable (KernelSet) -> MathK
 }
 
 private func scalarFunction(_ function: @escaping @Sendable (Float) -> Float) -> EngineCatalog.Compute {
-    { reader, _ in
-        let x = try reader.floats("x", "n")
-        try reader.boundConstants()
-        try reader.finish()
+    { given, _ in
+        let x = given.floats("x")
         var result = CaseResult()
         result.output("y", x.map(function), [x.count])
         return result
@@ -153,9 +143,8 @@ private func scalarFunction(_ function: @escaping @Sendable (Float) -> Float) ->
 }
 
 private func wordFunction(_ function: @escaping @Sendable (UInt32) -> Float) -> EngineCatalog.Compute {
-    { reader, _ in
-        let words = try reader.integers("words", UInt32.self, "n")
-        try reader.finish()
+    { given, _ in
+        let words = given.integers("words", UInt32.self)
         var result = CaseResult()
         result.output("x", words.map(function), [words.count])
         return result

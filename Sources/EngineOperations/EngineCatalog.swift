@@ -1,12 +1,12 @@
 import Engine
-import GoldenIO
+import Cases
 import Goldens
 
 /// What the engine answers to golden cases: the operations of ``Goldens/OperationCatalog`` by other means, outputs alone.
 public struct EngineCatalog: Sendable {
     let context: EngineContext
 
-    typealias Compute = @Sendable (inout CaseReader, EngineContext) throws -> CaseResult
+    typealias Compute = @Sendable (CheckedCase, EngineContext) throws -> CaseResult
 
     static let operations: [String: Compute] = {
         var all: [String: Compute] = [:]
@@ -34,8 +34,7 @@ public struct EngineCatalog: Sendable {
                 _ = try OperationCatalog.operation(named: goldenCase.op)
                 throw OperationError(.unknownOperation, "the engine has no '\(goldenCase.op)'")
             }
-            var reader = CaseReader(goldenCase)
-            let result = try compute(&reader, context)
+            let result = try compute(CheckedCase(goldenCase), context)
             var evaluated = goldenCase
             evaluated.outputs = result.outputs
             evaluated.truth = []

@@ -1,5 +1,5 @@
 import Engine
-import GoldenIO
+import Cases
 import Goldens
 import Kernels
 import ModelSpec
@@ -7,13 +7,12 @@ import ModelSpec
 let layerOperations: [(String, EngineCatalog.Compute)] = [
     (
         "layer.rmsnorm",
-        { reader, context in
-            let epsilon = try reader.float("epsilon")
-            let x = try reader.bf16("x", "n", "C")
-            let gain = try reader.bf16("gain", "C")
-            let dy = try reader.bf16("dy", "n", "C")
-            try reader.finish()
-            let (n, c) = (reader.size("n"), reader.size("C"))
+        { given, context in
+            let epsilon = given.float("epsilon")
+            let x = given.bf16("x")
+            let gain = given.bf16("gain")
+            let dy = given.bf16("dy")
+            let (n, c) = (given.size("n"), given.size("C"))
             guard c >= 1 else {
                 throw OperationError(.input, "layer.rmsnorm: inputs/gain is empty; expected at least one column")
             }
@@ -54,16 +53,15 @@ let layerOperations: [(String, EngineCatalog.Compute)] = [
     ),
     (
         "layer.rope",
-        { reader, context in
-            let base = try reader.float("base")
+        { given, context in
+            let base = given.float("base")
             guard base.isFinite, base >= 1 else {
                 throw OperationError(.recipe, "layer.rope: recipe key 'base' is \(base); expected 1 or more")
             }
-            let x = try reader.bf16("x", "n", "heads", "D")
-            let positions = try reader.integers("position", Int32.self, "n")
-            let dy = try reader.bf16("dy", "n", "heads", "D")
-            try reader.finish()
-            let (n, heads, d) = (reader.size("n"), reader.size("heads"), reader.size("D"))
+            let x = given.bf16("x")
+            let positions = given.integers("position", Int32.self)
+            let dy = given.bf16("dy")
+            let (n, heads, d) = (given.size("n"), given.size("heads"), given.size("D"))
             guard d % 2 == 0 else {
                 throw OperationError(.input, "layer.rope: the head dimension is \(d); expected an even one")
             }
@@ -102,10 +100,9 @@ let layerOperations: [(String, EngineCatalog.Compute)] = [
     ),
     (
         "layer.relu2",
-        { reader, context in
-            let x = try reader.bf16("x", "n")
-            let dy = try reader.floats("dy", "n")
-            try reader.finish()
+        { given, context in
+            let x = given.bf16("x")
+            let dy = given.floats("dy")
             let n = x.count
             var result = CaseResult()
             withPointer(x) { x in
@@ -119,14 +116,12 @@ let layerOperations: [(String, EngineCatalog.Compute)] = [
     ),
     (
         "layer.linear",
-        { reader, context in
-            let recipe = try reader.choice("dot", DotRecipe.self)
-            try reader.boundConstants()
-            let x = try reader.bf16("x", "B", "T", "in")
-            let weight = try reader.bf16("w", "in", "out")
-            let dy = try reader.bf16("dy", "B", "T", "out")
-            try reader.finish()
-            let (b, t, inputs, outputs) = (reader.size("B"), reader.size("T"), reader.size("in"), reader.size("out"))
+        { given, context in
+            let recipe = given.choice("dot", DotRecipe.self)
+            let x = given.bf16("x")
+            let weight = given.bf16("w")
+            let dy = given.bf16("dy")
+            let (b, t, inputs, outputs) = (given.size("B"), given.size("T"), given.size("in"), given.size("out"))
             let layers = Layers(context)
             let rows = context.kernels.rows
             var result = CaseResult()
@@ -160,12 +155,11 @@ let layerOperations: [(String, EngineCatalog.Compute)] = [
     ),
     (
         "layer.embedding",
-        { reader, context in
-            let tokens = try reader.integers("tokens", Int32.self, "n")
-            let weight = try reader.bf16("w", "V", "C")
-            let dy = try reader.bf16("dy", "n", "C")
-            try reader.finish()
-            let (n, v, c) = (reader.size("n"), reader.size("V"), reader.size("C"))
+        { given, context in
+            let tokens = given.integers("tokens", Int32.self)
+            let weight = given.bf16("w")
+            let dy = given.bf16("dy")
+            let (n, v, c) = (given.size("n"), given.size("V"), given.size("C"))
             for (index, token) in tokens.enumerated() where !(0..<v).contains(Int(token)) {
                 throw OperationError(.value, "token \(token) at index \(index), expected 0 ..< \(v)")
             }
@@ -190,13 +184,11 @@ let layerOperations: [(String, EngineCatalog.Compute)] = [
     ),
     (
         "layer.crossEntropy",
-        { reader, context in
-            let c = try reader.float("zreg_c")
-            try reader.boundConstants()
-            let logits = try reader.floats("logits", "N", "V")
-            let targets = try reader.integers("targets", Int32.self, "N")
-            try reader.finish()
-            let (n, v) = (reader.size("N"), reader.size("V"))
+        { given, context in
+            let c = given.float("zreg_c")
+            let logits = given.floats("logits")
+            let targets = given.integers("targets", Int32.self)
+            let (n, v) = (given.size("N"), given.size("V"))
             for (row, target) in targets.enumerated() where target != -1 && !(0..<v).contains(Int(target)) {
                 throw OperationError(.value, "target \(target) at row \(row), expected -1 or 0 ..< \(v)")
             }
@@ -214,14 +206,12 @@ let layerOperations: [(String, EngineCatalog.Compute)] = [
     ),
     (
         "layer.sparseCrossEntropy",
-        { reader, context in
-            let c = try reader.float("zreg_c")
-            try reader.boundConstants()
-            let logits = try reader.floats("logits", "N", "V")
-            let ids = try reader.integers("ids", UInt32.self, "N", "k")
-            let weights = try reader.floats("weights", "N", "k")
-            try reader.finish()
-            let (n, v, k) = (reader.size("N"), reader.size("V"), reader.size("k"))
+        { given, context in
+            let c = given.float("zreg_c")
+            let logits = given.floats("logits")
+            let ids = given.integers("ids", UInt32.self)
+            let weights = given.floats("weights")
+            let (n, v, k) = (given.size("N"), given.size("V"), given.size("k"))
             for (index, id) in ids.enumerated() where id != UInt32.max && id >= UInt32(clamping: v) {
                 throw OperationError(
                     .value,
@@ -246,21 +236,20 @@ let layerOperations: [(String, EngineCatalog.Compute)] = [
     ),
     (
         "layer.adamw",
-        { reader, context in
-            let (beta1, beta2) = (try reader.float("beta1"), try reader.float("beta2"))
-            let (epsilon, weightDecay) = (try reader.float("epsilon"), try reader.float("weight_decay"))
+        { given, context in
+            let (beta1, beta2) = (given.float("beta1"), given.float("beta2"))
+            let (epsilon, weightDecay) = (given.float("epsilon"), given.float("weight_decay"))
             for (key, beta) in [("beta1", beta1), ("beta2", beta2)] where !(beta >= 0 && beta < 1) {
                 throw OperationError(
                     .recipe, "layer.adamw: recipe key '\(key)' is \(beta); expected 0 or more and below 1")
             }
-            let learningRate = try reader.float("learning_rate")
-            let clipNorm = try reader.float("clip_norm")
-            let step = try reader.integer("step", in: 1...1 << 30)
-            var weight = try reader.floats("w", "n")
-            var m = try reader.floats("m", "n")
-            var v = try reader.floats("v", "n")
-            let g = try reader.floats("g", "n")
-            try reader.finish()
+            let learningRate = given.float("learning_rate")
+            let clipNorm = given.float("clip_norm")
+            let step = given.integer("step")
+            var weight = given.floats("w")
+            var m = given.floats("m")
+            var v = given.floats("v")
+            let g = given.floats("g")
             let n = g.count
             let layers = Layers(context)
             let norm = withPointer(g) { g in

@@ -1,5 +1,5 @@
 import Engine
-import GoldenIO
+import Cases
 import Goldens
 import Kernels
 import ModelSpec
@@ -9,17 +9,16 @@ import ModelSpec
 let techniqueOperations: [(String, EngineCatalog.Compute)] = [
     (
         "visibility.dense",
-        { reader, _ in
-            let orientation = try reader.choice("orientation", MaskOrientation.self)
-            let queryOffset = try reader.integer("query_offset", in: 0...Int(Int32.max))
-            let keys = try reader.integer("keys", in: 0...1 << 24)
-            let queries = try reader.integer("queries", in: 0...1 << 24)
-            let window = try reader.optionalInteger("window", in: 1...Int(Int32.max))
+        { given, _ in
+            let orientation = given.choice("orientation", MaskOrientation.self)
+            let queryOffset = given.integer("query_offset")
+            let keys = given.integer("keys")
+            let queries = given.integer("queries")
+            let window = given.optionalInteger("window")
             let tokens = "\(orientation == .byQuery ? queries : keys)"
-            let start = try reader.integers("visibility_start", Int32.self, "B", tokens)
-            let limit = try reader.integers("visibility_limit", Int32.self, "B", tokens)
-            try reader.finish()
-            let batch = reader.size("B")
+            let start = given.integers("visibility_start", Int32.self)
+            let limit = given.integers("visibility_limit", Int32.self)
+            let batch = given.size("B")
             guard batch.multipliedReportingOverflow(by: queries * keys).partialValue <= 1 << 30,
                 queries * keys <= 1 << 30
             else {
@@ -42,10 +41,9 @@ let techniqueOperations: [(String, EngineCatalog.Compute)] = [
     ),
     (
         "visibility.tree",
-        { reader, _ in
-            let parents = try reader.integers("parent", Int32.self, "nodes")
-            let lengths = try reader.integers("length", Int32.self, "nodes")
-            try reader.finish()
+        { given, _ in
+            let parents = given.integers("parent", Int32.self)
+            let lengths = given.integers("length", Int32.self)
             let tree = try MaskBuilders.tree(parents: parents, lengths: lengths)
             let shape = [tree.positions.count]
             var result = CaseResult()
@@ -57,12 +55,11 @@ let techniqueOperations: [(String, EngineCatalog.Compute)] = [
     ),
     (
         "visibility.build",
-        { reader, _ in
-            let kind = try reader.choice("kind", ["causal", "full", "prefix", "window", "documents"])
-            let window = kind == "window" ? try reader.integer("window", in: 1...Int(Int32.max)) : 1
-            let lengths = try reader.integers("length", Int32.self, "documents")
-            let prefixes = kind == "prefix" ? try reader.integers("prefix", Int32.self, "documents") : []
-            try reader.finish()
+        { given, _ in
+            let kind = given.choice("kind")
+            let window = kind == "window" ? given.integer("window") : 1
+            let lengths = given.integers("length", Int32.self)
+            let prefixes = kind == "prefix" ? given.integers("prefix", Int32.self) : []
             let intervals = try MaskBuilders.byQuery(kind, lengths: lengths, prefixes: prefixes, window: window)
             let shape = [intervals.start.count]
             var result = CaseResult()
@@ -73,9 +70,9 @@ let techniqueOperations: [(String, EngineCatalog.Compute)] = [
     ),
     (
         "clamp.dynamic",
-        { reader, context in
-            let kappa = try reader.float("kappa")
-            return try clamp(&reader, isStatic: false) { weights, fanIn, activation in
+        { given, context in
+            let kappa = given.float("kappa")
+            return try clamp(given, isStatic: false) { weights, fanIn, activation in
                 try ClampPass.dynamicLimit(
                     context, weights: weights, fanIn: fanIn, kappa: kappa, activation: activation)
             }
@@ -83,18 +80,17 @@ let techniqueOperations: [(String, EngineCatalog.Compute)] = [
     ),
     (
         "clamp.static",
-        { reader, _ in
-            let limit = try reader.float("limit")
-            return try clamp(&reader, isStatic: true) { _, _, _ in limit }
+        { given, _ in
+            let limit = given.float("limit")
+            return try clamp(given, isStatic: true) { _, _, _ in limit }
         }
     ),
     (
         "gumbel.topk",
-        { reader, context in
-            let (sampler, k) = (try sampler(&reader, context), try reader.integer("k", in: 0...1 << 24))
-            let logits = try reader.floats("logits", "N", "V")
-            try reader.finish()
-            let (n, v) = (reader.size("N"), reader.size("V"))
+        { given, context in
+            let (sampler, k) = (try sampler(given, context), given.integer("k"))
+            let logits = given.floats("logits")
+            let (n, v) = (given.size("N"), given.size("V"))
             try checkSlots(n, k)
             let sample = try sampler.topK(logits, rows: n, vocabulary: v, k: k)
             var result = CaseResult()
@@ -106,11 +102,10 @@ let techniqueOperations: [(String, EngineCatalog.Compute)] = [
     ),
     (
         "gumbel.replacement",
-        { reader, context in
-            let (sampler, k) = (try sampler(&reader, context), try reader.integer("k", in: 0...1 << 24))
-            let logits = try reader.floats("logits", "N", "V")
-            try reader.finish()
-            let (n, v) = (reader.size("N"), reader.size("V"))
+        { given, context in
+            let (sampler, k) = (try sampler(given, context), given.integer("k"))
+            let logits = given.floats("logits")
+            let (n, v) = (given.size("N"), given.size("V"))
             try checkSlots(n, k)
             let sample = try sampler.withReplacement(logits, rows: n, vocabulary: v, k: k)
             var result = CaseResult()
@@ -121,12 +116,11 @@ let techniqueOperations: [(String, EngineCatalog.Compute)] = [
     ),
     (
         "gumbel.softmax",
-        { reader, context in
-            let (sampler, tau) = (try sampler(&reader, context), try reader.float("tau"))
-            let logits = try reader.floats("logits", "N", "V")
-            let dy = try reader.floats("dy", "N", "V")
-            try reader.finish()
-            let (n, v) = (reader.size("N"), reader.size("V"))
+        { given, context in
+            let (sampler, tau) = (try sampler(given, context), given.float("tau"))
+            let logits = given.floats("logits")
+            let dy = given.floats("dy")
+            let (n, v) = (given.size("N"), given.size("V"))
             let relaxed = try sampler.softmax(logits, outputGradient: dy, rows: n, vocabulary: v, tau: tau)
             var result = CaseResult()
             result.output("y", relaxed.output, [n, v])
@@ -136,14 +130,13 @@ let techniqueOperations: [(String, EngineCatalog.Compute)] = [
     ),
     (
         "squinch.encode",
-        { reader, context in
-            let variant = try reader.choice("variant", SquinchVariant.self)
-            let saturates = try reader.choice("nonfinite", NonfinitePolicy.self) == .saturate
+        { given, context in
+            let variant = given.choice("variant", SquinchVariant.self)
+            let saturates = given.choice("nonfinite", NonfinitePolicy.self) == .saturate
             let x =
-                reader.inputType("x") == .bf16
-                ? try reader.bf16("x", "n").map { Float(bitPattern: UInt32($0) << 16) } : try reader.floats("x", "n")
-            let random = variant == .stochastic15 ? try reader.integers("random", UInt32.self, "n") : []
-            try reader.finish()
+                given.tensor("x").type == .bf16
+                ? given.bf16("x").map { Float(bitPattern: UInt32($0) << 16) } : given.floats("x")
+            let random = variant == .stochastic15 ? given.integers("random", UInt32.self) : []
             let bytes = try encoded(context, variant, x, random, saturates: saturates)
             var result = CaseResult()
             result.output("blocks", Tensor(bytes, shape: [bytes.count / 6, 6]))
@@ -152,11 +145,10 @@ let techniqueOperations: [(String, EngineCatalog.Compute)] = [
     ),
     (
         "squinch.decode",
-        { reader, context in
-            let variant = try reader.choice("variant", SquinchVariant.self)
-            let count = try reader.integer("count", in: 0...(1 << 40))
-            let blocks = try reader.integers("blocks", UInt8.self, "nb", "6")
-            try reader.finish()
+        { given, context in
+            let variant = given.choice("variant", SquinchVariant.self)
+            let count = given.integer("count")
+            let blocks = given.integers("blocks", UInt8.self)
             guard blocks.count == 6 * SquinchBlocks.blocks(count) else {
                 throw OperationError(
                     .value,
@@ -170,12 +162,11 @@ let techniqueOperations: [(String, EngineCatalog.Compute)] = [
     ),
     (
         "squinch.feedback",
-        { reader, context in
-            let variant = try reader.choice("variant", SquinchVariant.self)
-            let x = try reader.floats("x", "n")
-            let e = try reader.floats("e", "n")
-            let random = variant == .stochastic15 ? try reader.integers("random", UInt32.self, "n") : []
-            try reader.finish()
+        { given, context in
+            let variant = given.choice("variant", SquinchVariant.self)
+            let x = given.floats("x")
+            let e = given.floats("e")
+            let random = variant == .stochastic15 ? given.integers("random", UInt32.self) : []
             let (bytes, values, residual) = try feedback(context, variant, x, e, random)
             var result = CaseResult()
             result.output("blocks", Tensor(bytes, shape: [bytes.count / 6, 6]))
@@ -186,17 +177,16 @@ let techniqueOperations: [(String, EngineCatalog.Compute)] = [
     ),
     (
         "allreduce.squinch",
-        { reader, context in
-            let variant = try reader.choice("variant", SquinchVariant.self)
-            let saturates = try reader.choice("nonfinite", NonfinitePolicy.self) == .saturate
-            let hasFeedback = try reader.bool("feedback")
-            let g = try reader.floats("g", "W", "n")
-            let e = hasFeedback ? try reader.floats("e", "W", "n") : []
+        { given, context in
+            let variant = given.choice("variant", SquinchVariant.self)
+            let saturates = given.choice("nonfinite", NonfinitePolicy.self) == .saturate
+            let hasFeedback = given.flag("feedback")
+            let g = given.floats("g")
+            let e = hasFeedback ? given.floats("e") : []
             let isStochastic = variant == .stochastic15
-            let random = isStochastic ? try reader.integers("random", UInt32.self, "W", "n") : []
-            let randomReduced = isStochastic ? try reader.integers("random_reduced", UInt32.self, "n") : []
-            try reader.finish()
-            let (ranks, n) = (reader.size("W"), reader.size("n"))
+            let random = isStochastic ? given.integers("random", UInt32.self) : []
+            let randomReduced = isStochastic ? given.integers("random_reduced", UInt32.self) : []
+            let (ranks, n) = (given.size("W"), given.size("n"))
             try requireRanks(ranks)
             var bytes: [UInt8] = []
             var residuals: [Float] = []
@@ -234,8 +224,8 @@ let techniqueOperations: [(String, EngineCatalog.Compute)] = [
     ),
     (
         "allreduce.bf16",
-        { reader, context in
-            let mean = try mean(&reader, context, rounds: true)
+        { given, context in
+            let mean = try mean(given, context, rounds: true)
             var result = CaseResult()
             result.output("r", bf16: mean.map { UInt16($0.bitPattern >> 16) }, [mean.count])
             return result
@@ -243,8 +233,8 @@ let techniqueOperations: [(String, EngineCatalog.Compute)] = [
     ),
     (
         "allreduce.fp32",
-        { reader, context in
-            let mean = try mean(&reader, context, rounds: false)
+        { given, context in
+            let mean = try mean(given, context, rounds: false)
             var result = CaseResult()
             result.output("r", mean, [mean.count])
             return result
@@ -253,21 +243,20 @@ let techniqueOperations: [(String, EngineCatalog.Compute)] = [
 ]
 
 private func clamp(
-    _ reader: inout CaseReader, isStatic: Bool, limit: ([UInt16], Int, ClampActivation) throws -> Float
+    _ given: CheckedCase, isStatic: Bool, limit: ([UInt16], Int, ClampActivation) throws -> Float
 ) throws -> CaseResult {
-    let activation = try reader.choice("activation", ClampActivation.self)
-    let gradient = try reader.choice("gradient", ClampGradient.self)
-    let int8 = try reader.bool("int8")
+    let activation = given.choice("activation", ClampActivation.self)
+    let gradient = given.choice("gradient", ClampGradient.self)
+    let int8 = given.flag("int8")
     var weights: [UInt16] = []
     var fanIn = 0
-    if !isStatic || reader.hasInput("w") {
-        weights = try reader.bf16("w", "n", "m")
-        fanIn = reader.size("n")
+    if !isStatic || given.has("w") {
+        weights = given.bf16("w")
+        fanIn = given.size("n")
     }
-    let y = try reader.floats("y", "t", "m")
-    let dy = try reader.floats("dy", "t", "m")
-    try reader.finish()
-    let shape = [reader.size("t"), reader.size("m")]
+    let y = given.floats("y")
+    let dy = given.floats("dy")
+    let shape = [given.size("t"), given.size("m")]
     let pass = try ClampPass(limit: try limit(weights, fanIn, activation), activation: activation, int8: int8)
     let forward = pass.forward(y)
     var result = CaseResult()
@@ -279,13 +268,13 @@ private func clamp(
     return result
 }
 
-private func sampler(_ reader: inout CaseReader, _ context: EngineContext) throws -> GumbelSampler {
+private func sampler(_ given: CheckedCase, _ context: EngineContext) throws -> GumbelSampler {
     GumbelSampler(
         context,
         RandomWords(
-            seed: try reader.unsigned64("seed"),
-            stream: UInt32(try reader.integer("stream", in: 0...Int(UInt32.max))),
-            step: UInt32(try reader.integer("step", in: 0...Int(UInt32.max)))))
+            seed: given.unsigned64("seed"),
+            stream: UInt32(given.integer("stream")),
+            step: UInt32(given.integer("step"))))
 }
 
 private func checkSlots(_ n: Int, _ k: Int) throws(OperationError) {
@@ -333,10 +322,9 @@ private func feedback(
     return (bytes, values, zip(y, values).map { $0 - $1 })
 }
 
-private func mean(_ reader: inout CaseReader, _ context: EngineContext, rounds: Bool) throws -> [Float] {
-    let g = try reader.floats("g", "W", "n")
-    try reader.finish()
-    let (ranks, n) = (reader.size("W"), reader.size("n"))
+private func mean(_ given: CheckedCase, _ context: EngineContext, rounds: Bool) throws -> [Float] {
+    let g = given.floats("g")
+    let (ranks, n) = (given.size("W"), given.size("n"))
     try requireRanks(ranks)
     return filledFloats(n) { mean in
         withPointer(g) { Layers(context).mean($0, ranks: ranks, n, rounds: rounds, into: mean) }

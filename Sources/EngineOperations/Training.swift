@@ -1,13 +1,13 @@
 import Engine
-import GoldenIO
+import Cases
 import Goldens
 import ModelSpec
 
 let trainingOperations: [(String, EngineCatalog.Compute)] = [
     (
         "training.step",
-        { reader, context in
-            let training = try TrainingCase(&reader)
+        { given, context in
+            let training = try TrainingCase(given)
             let trainer = Trainer(training.configuration, context)
             var index = 0
             trainer.withState { state in

@@ -9,6 +9,29 @@ extension SoftFloat32 {
         return UInt16((x.bitPattern + 0x7FFF + isOdd) >> 16)
     }
 
+    /// fp16(`x`): `x` rounded to nearest even to the 11 significant bits of binary16, gradual underflow (F4).
+    ///
+    /// Returns the 16 bits. A NaN gives 0x7E00; a magnitude of 65520 or more gives infinity; zeros keep their sign.
+    public static func roundToFloat16(_ x: Float) -> UInt16 {
+        if isNaN(x) { return 0x7E00 }
+        let sign = UInt16(x.bitPattern >> 16) & 0x8000
+        let magnitude = x.bitPattern & 0x7FFF_FFFF
+        // 65520, half way between the greatest finite number and the next power of two.
+        if magnitude >= 0x477F_F000 { return sign | 0x7C00 }
+        // The significand as an integer, in units of 2^-24 where the result is subnormal, of its own last place elsewhere.
+        let exponent = Int(magnitude >> 23)
+        let significand = exponent == 0 ? magnitude : magnitude & 0x007F_FFFF | 0x0080_0000
+        let dropped = max(13, 126 - max(exponent, 1))
+        if dropped > 25 { return sign }  // Below half of 2^-24.
+        let kept = significand >> UInt32(dropped)
+        let rest = significand & (1 << UInt32(dropped) - 1)
+        let half = UInt32(1) << UInt32(dropped - 1)
+        let rounded = kept + (rest > half || rest == half && kept & 1 == 1 ? 1 : 0)
+        // A normal result carries its leading bit into the exponent field; a carry out of the significand goes there too.
+        let field = exponent < 113 ? 0 : UInt32(exponent - 113) << 10
+        return sign | UInt16(field + rounded)
+    }
+
     /// The binary32 value of a bfloat16, given as its 16 bits: exact (F1). A NaN becomes canonical.
     public static func convert(bfloat16Bits: UInt16) -> Float {
         let x = Float(bitPattern: UInt32(bfloat16Bits) << 16)

@@ -1,3 +1,4 @@
+import Cases
 import CHDF5
 
 /// An element type as a file stores it.

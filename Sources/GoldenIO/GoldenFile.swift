@@ -1,12 +1,8 @@
+import Cases
 import CHDF5
 import Foundation
 import JSON
 import Platform
-
-/// The groups of datasets in a case, in the order in which they stand in a file.
-public enum CaseGroup: String, CaseIterable, Sendable {
-    case inputs, outputs, truth, bounds, intermediates
-}
 
 /// A golden file, open for reading: one of ours or one written by h5py or another HDF5 program.
 ///

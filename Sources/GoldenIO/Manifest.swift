@@ -1,3 +1,4 @@
+import Cases
 import Crypto
 import JSON
 import Platform

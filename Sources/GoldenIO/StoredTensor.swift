@@ -1,3 +1,4 @@
+import Cases
 import CHDF5
 import JSON
 import Platform

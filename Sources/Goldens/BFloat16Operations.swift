@@ -1,23 +1,34 @@
 import BFloat16
-import GoldenIO
+import Cases
+import ModelSpec
 
 // The operations `bf16.*`: clauses B1-B5. Elementwise: [n] in, [n] out, with the flags each element raises.
 
 let bfloat16Operations: [Operation] =
-    binaryArithmetic.map(binaryOperation) + [
-        unaryOperation("bf16.sqrt", "square root", ["B1", "B2", "B3"], stochastic: true) { a, rounding, flags in
-            BFloat16.squareRoot(a, rounding: rounding, flags: &flags)
+    [
+        binary("bf16.add") { a, b, mode, tininess, flags in
+            BFloat16.add(a, b, rounding: mode, tininess: tininess, flags: &flags)
         },
-        unaryOperation("bf16.roundToIntegral", "rounding to an integral value", ["B1", "B3", "B4"]) {
-            a, rounding, flags in
-            try BFloat16.roundToIntegral(a, rounding: rounding, flags: &flags)
+        binary("bf16.sub") { a, b, mode, tininess, flags in
+            BFloat16.subtract(a, b, rounding: mode, tininess: tininess, flags: &flags)
         },
-        unaryOperation("bf16.nextUp", "the next value above", ["B4"]) { a, _, flags in
-            BFloat16.nextUp(a, flags: &flags)
+        binary("bf16.mul") { a, b, mode, tininess, flags in
+            BFloat16.multiply(a, b, rounding: mode, tininess: tininess, flags: &flags)
         },
-        unaryOperation("bf16.nextDown", "the next value below", ["B4"]) { a, _, flags in
-            BFloat16.nextDown(a, flags: &flags)
+        binary("bf16.div") { a, b, mode, tininess, flags in
+            BFloat16.divide(a, b, rounding: mode, tininess: tininess, flags: &flags)
         },
+        binary("bf16.rem") { a, b, _, _, flags in BFloat16.remainder(a, b, flags: &flags) },
+        binary("bf16.minimum") { a, b, _, _, flags in BFloat16.minimum(a, b, flags: &flags) },
+        binary("bf16.maximum") { a, b, _, _, flags in BFloat16.maximum(a, b, flags: &flags) },
+        binary("bf16.minimumNumber") { a, b, _, _, flags in BFloat16.minimumNumber(a, b, flags: &flags) },
+        binary("bf16.maximumNumber") { a, b, _, _, flags in BFloat16.maximumNumber(a, b, flags: &flags) },
+        unary("bf16.sqrt") { a, mode, flags in BFloat16.squareRoot(a, rounding: mode, flags: &flags) },
+        unary("bf16.roundToIntegral") { a, mode, flags in
+            try BFloat16.roundToIntegral(a, rounding: mode, flags: &flags)
+        },
+        unary("bf16.nextUp") { a, _, flags in BFloat16.nextUp(a, flags: &flags) },
+        unary("bf16.nextDown") { a, _, flags in BFloat16.nextDown(a, flags: &flags) },
         fusedMultiplyAdd, compare, convertFrom, convertTo,
     ]
 
@@ -29,11 +40,9 @@ private struct ElementRounding {
     let name: String
     let random: [UInt16]
 
-    /// - Parameter stochastic: whether the operation's result is bf16, so that SR is allowed (B2).
-    init(_ reader: inout CaseReader, stochastic: Bool) throws {
-        let names = RoundingName.allCases.map(\.rawValue).filter { stochastic || $0 != "sr" }
-        name = try reader.choice("rounding", names)
-        random = name == "sr" ? try reader.integers("random", UInt16.self, "n") : []
+    init(_ given: CheckedCase) {
+        name = given.choice("rounding")
+        random = given.integers("random")
     }
 
     func mode(at index: Int) -> RoundingMode {
@@ -41,93 +50,39 @@ private struct ElementRounding {
     }
 }
 
-private typealias Binary =
-    @Sendable (BFloat16, BFloat16, RoundingMode, Tininess, inout Flags) -> BFloat16
-
-private let binaryArithmetic: [(name: String, summary: String, clauses: [String], apply: Binary)] = [
-    (
-        "bf16.add", "a + b", ["B1", "B2", "B3"],
-        { a, b, mode, tininess, flags in
-            BFloat16.add(a, b, rounding: mode, tininess: tininess, flags: &flags)
-        }
-    ),
-    (
-        "bf16.sub", "a - b", ["B1", "B2", "B3"],
-        { a, b, mode, tininess, flags in
-            BFloat16.subtract(a, b, rounding: mode, tininess: tininess, flags: &flags)
-        }
-    ),
-    (
-        "bf16.mul", "a * b", ["B1", "B2", "B3"],
-        { a, b, mode, tininess, flags in
-            BFloat16.multiply(a, b, rounding: mode, tininess: tininess, flags: &flags)
-        }
-    ),
-    (
-        "bf16.div", "a / b", ["B1", "B2", "B3"],
-        { a, b, mode, tininess, flags in
-            BFloat16.divide(a, b, rounding: mode, tininess: tininess, flags: &flags)
-        }
-    ),
-    (
-        "bf16.rem", "IEEE remainder of a by b", ["B3"],
-        { a, b, _, _, flags in BFloat16.remainder(a, b, flags: &flags) }
-    ),
-    (
-        "bf16.minimum", "the lesser; NaN propagates", ["B4"],
-        { a, b, _, _, flags in BFloat16.minimum(a, b, flags: &flags) }
-    ),
-    (
-        "bf16.maximum", "the greater; NaN propagates", ["B4"],
-        { a, b, _, _, flags in BFloat16.maximum(a, b, flags: &flags) }
-    ),
-    (
-        "bf16.minimumNumber", "the lesser; a number beats NaN", ["B4"],
-        { a, b, _, _, flags in BFloat16.minimumNumber(a, b, flags: &flags) }
-    ),
-    (
-        "bf16.maximumNumber", "the greater; a number beats NaN", ["B4"],
-        { a, b, _, _, flags in BFloat16.maximumNumber(a, b, flags: &flags) }
-    ),
-]
-
-private func binaryOperation(_ entry: (name: String, summary: String, clauses: [String], apply: Binary)) -> Operation {
-    Operation(entry.name, .bf16, entry.summary, clauses: entry.clauses) { reader in
-        let a = try reader.bf16("a", "n")
-        let b = try reader.bf16("b", "n")
-        let rounding = try ElementRounding(&reader, stochastic: true)
-        let tininess = try reader.choice("tininess", Tininess.self)
-        try reader.finish()
+private func binary(
+    _ name: String,
+    _ apply: @escaping @Sendable (BFloat16, BFloat16, RoundingMode, Tininess, inout Flags) -> BFloat16
+) -> Operation {
+    Operation(name) { given in
+        let (a, b) = (given.bf16("a"), given.bf16("b"))
+        let rounding = ElementRounding(given)
+        let tininess = given.choice("tininess", Tininess.self)
         return elementwise(count: a.count) { index, flags in
-            entry.apply(
+            apply(
                 BFloat16(bitPattern: a[index]), BFloat16(bitPattern: b[index]), rounding.mode(at: index), tininess,
                 &flags)
         }
     }
 }
 
-private func unaryOperation(
-    _ name: String, _ summary: String, _ clauses: [String], stochastic: Bool = false,
-    apply: @escaping @Sendable (BFloat16, RoundingMode, inout Flags) throws -> BFloat16
+private func unary(
+    _ name: String, _ apply: @escaping @Sendable (BFloat16, RoundingMode, inout Flags) throws -> BFloat16
 ) -> Operation {
-    Operation(name, .bf16, summary, clauses: clauses) { reader in
-        let a = try reader.bf16("a", "n")
-        let rounding = try ElementRounding(&reader, stochastic: stochastic)
-        try reader.finish()
+    Operation(name) { given in
+        let a = given.bf16("a")
+        let rounding = ElementRounding(given)
         return try elementwise(count: a.count) { index, flags in
             try apply(BFloat16(bitPattern: a[index]), rounding.mode(at: index), &flags)
         }
     }
 }
 
-private let fusedMultiplyAdd = Operation(
-    "bf16.fma", .bf16, "a * b + c, rounded once", clauses: ["B1", "B2", "B3"]
-) { reader in
-    let a = try reader.bf16("a", "n")
-    let b = try reader.bf16("b", "n")
-    let c = try reader.bf16("c", "n")
-    let rounding = try ElementRounding(&reader, stochastic: true)
-    try reader.finish()
+private let fusedMultiplyAdd = Operation("bf16.fma") { given in
+    let a = given.bf16("a")
+    let b = given.bf16("b")
+    let c = given.bf16("c")
+    let rounding = ElementRounding(given)
     return elementwise(count: a.count) { index, flags in
         BFloat16.fusedMultiplyAdd(
             BFloat16(bitPattern: a[index]), BFloat16(bitPattern: b[index]), BFloat16(bitPattern: c[index]),
@@ -135,13 +90,10 @@ private let fusedMultiplyAdd = Operation(
     }
 }
 
-private let compare = Operation(
-    "bf16.compare", .bf16, "less, equal, greater or unordered", clauses: ["B4"]
-) { reader in
-    let a = try reader.bf16("a", "n")
-    let b = try reader.bf16("b", "n")
-    let signalling = try reader.bool("signalling")
-    try reader.finish()
+private let compare = Operation("bf16.compare") { given in
+    let a = given.bf16("a")
+    let b = given.bf16("b")
+    let signalling = given.flag("signalling")
     var relations: [UInt8] = []
     var raised: [UInt8] = []
     for index in a.indices {
@@ -163,13 +115,10 @@ enum ConversionType: String, CaseIterable {
     var elementType: ElementType { ElementType(rawValue: rawValue)! }
 }
 
-private let convertFrom = Operation(
-    "bf16.from", .bf16, "conversion to bf16 from another type", clauses: ["B1", "B2", "B5", "F2"]
-) { reader in
-    let source = try reader.choice("source", ConversionType.self)
-    let tensor = try reader.input("a", source.elementType, "n")
-    let rounding = try ElementRounding(&reader, stochastic: true)
-    try reader.finish()
+private let convertFrom = Operation("bf16.from") { given in
+    let source = given.choice("source", ConversionType.self)
+    let tensor = given.tensor("a")
+    let rounding = ElementRounding(given)
     return elementwise(count: tensor.count) { index, flags in
         let bits = tensor.bits(at: index)
         let mode = rounding.mode(at: index)
@@ -193,13 +142,10 @@ private let convertFrom = Operation(
     }
 }
 
-private let convertTo = Operation(
-    "bf16.to", .bf16, "conversion from bf16 to another type", clauses: ["B1", "B2", "B5", "F2"]
-) { reader in
-    let target = try reader.choice("target", ConversionType.self)
-    let a = try reader.bf16("a", "n")
-    let rounding = try ElementRounding(&reader, stochastic: false)
-    try reader.finish()
+private let convertTo = Operation("bf16.to") { given in
+    let target = given.choice("target", ConversionType.self)
+    let a = given.bf16("a")
+    let rounding = ElementRounding(given)
     var result = CaseResult()
     switch target {
     case .fp16:

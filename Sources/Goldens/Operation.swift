@@ -1,29 +1,25 @@
-import GoldenIO
+import Cases
+import ExactMath
+import ModelSpec
 
-/// The suites of golden files, in the order in which they are generated and reported.
-public enum Suite: String, Sendable, CaseIterable, Codable {
-    case bf16, dot, math, random, squinch, allreduce
-    case zreg, visibility, clamp, gumbel, layers, training
-}
-
-/// One operation of the public contract: its name, where it belongs, and how the reference computes it.
+/// One operation of the public contract: its signature, and how the reference computes it.
 public struct Operation: Sendable {
-    public let name: String
-    public let suite: Suite
-    /// One line for people.
-    public let summary: String
-    /// The clauses that decide its outputs.
-    public let clauses: [String]
-    package let compute: @Sendable (inout CaseReader) throws -> CaseResult
+    public let signature: OperationSignature
+    package let compute: @Sendable (CheckedCase) throws -> CaseResult
 
-    package init(
-        _ name: String, _ suite: Suite, _ summary: String, clauses: [String],
-        compute: @escaping @Sendable (inout CaseReader) throws -> CaseResult
-    ) {
-        self.name = name
-        self.suite = suite
-        self.summary = summary
-        self.clauses = clauses
+    public var name: String { signature.name }
+    public var suite: Suite { signature.suite }
+    /// One line for people.
+    public var summary: String { signature.summary }
+    /// The clauses that decide its outputs.
+    public var clauses: [String] { signature.clauses }
+
+    /// - Precondition: the table of signatures has the name.
+    package init(_ name: String, compute: @escaping @Sendable (CheckedCase) throws -> CaseResult) {
+        guard let signature = OperationSignature.named(name) else {
+            preconditionFailure("no signature of '\(name)'")
+        }
+        self.signature = signature
         self.compute = compute
     }
 }
@@ -46,6 +42,15 @@ package struct CaseResult {
         outputs.append(name, Tensor(values.map { $0.isNaN ? Float(bitPattern: 0x7FC0_0000) : $0 }, shape: shape))
     }
 
+    /// fp32 values, or each rounded once, to nearest even, to bf16 or fp16.
+    package mutating func output(_ name: String, _ values: [Float], _ shape: [Int], as type: ElementType) {
+        switch type {
+        case .bf16: output(name, bf16: values.map(SoftFloat32.roundToBFloat16), shape)
+        case .fp16: outputs.append(name, Tensor(fp16: values.map(SoftFloat32.roundToFloat16), shape: shape))
+        default: output(name, values, shape)
+        }
+    }
+
     package mutating func output(_ name: String, bf16 bits: [UInt16], _ shape: [Int]) {
         outputs.append(name, Tensor(bf16: bits.map { $0 & 0x7FFF > 0x7F80 ? 0x7FC0 : $0 }, shape: shape))
     }
@@ -62,24 +67,28 @@ package struct CaseResult {
 
 /// Every operation that the reference knows, by its public name.
 public enum OperationCatalog {
-    /// In the order of the suites.
-    public static let all: [Operation] =
-        bfloat16Operations + dotOperations + mathOperations + randomOperations + squinchOperations
-        + allReduceOperations + attentionOperations + visibilityOperations + clampOperations + gumbelOperations
-        + layerOperations + trainingOperations
+    private static let byName: [String: Operation] = Dictionary(
+        uniqueKeysWithValues: [
+            bfloat16Operations, dotOperations, mathOperations, randomOperations, squinchOperations,
+            allReduceOperations, attentionOperations, visibilityOperations, clampOperations, gumbelOperations,
+            layerOperations, trainingOperations,
+        ].joined().map { ($0.name, $0) })
 
-    private static let byName = Dictionary(uniqueKeysWithValues: all.map { ($0.name, $0) })
+    /// In the order of the table of signatures.
+    public static let all: [Operation] = OperationSignature.all.map { signature in
+        guard let operation = byName[signature.name] else {
+            preconditionFailure("the reference does not compute '\(signature.name)'")
+        }
+        return operation
+    }
 
     /// - Throws: ``OperationError`` of kind `unknownOperation`, naming the nearest name that exists.
     public static func operation(named name: String) throws(OperationError) -> Operation {
-        if let operation = byName[name] { return operation }
-        guard !name.isEmpty else {
-            throw OperationError(
-                .unknownOperation, "the case has no attribute 'op': it names the operation, such as 'dot.gemm'")
+        let signature = try OperationSignature.require(name)
+        guard let operation = byName[name] else {
+            preconditionFailure("the reference does not compute '\(signature.name)'")
         }
-        let nearest = all.map(\.name).min { editDistance($0, name) < editDistance($1, name) }
-        let hint = nearest.map { "; did you mean '\($0)'?" } ?? ""
-        throw OperationError(.unknownOperation, "unknown operation '\(name)'\(hint)")
+        return operation
     }
 
     /// The case with `outputs`, `truth`, `bounds` and `intermediates` as the reference computes them; what it held there is replaced.
@@ -88,8 +97,7 @@ public enum OperationCatalog {
     public static func evaluate(_ goldenCase: GoldenCase) throws(OperationError) -> GoldenCase {
         do {
             let operation = try operation(named: goldenCase.op)
-            var reader = CaseReader(goldenCase)
-            let result = try operation.compute(&reader)
+            let result = try operation.compute(CheckedCase(goldenCase))
             var evaluated = goldenCase
             evaluated.outputs = result.outputs
             evaluated.truth = result.truth

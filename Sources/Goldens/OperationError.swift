@@ -1,4 +1,4 @@
-import GoldenIO
+import Cases
 
 /// Why a case could not be evaluated: its recipe, its inputs, or a value in them.
 public struct OperationError: Error, Hashable, Sendable, CustomStringConvertible {

@@ -1,48 +1,40 @@
 import BFloat16
-import GoldenIO
+import Cases
 import ModelSpec
 import Reference
 
 // The operations `squinch.*`: clauses S1-S7.
 
 let squinchOperations: [Operation] = [
-    Operation(
-        "squinch.encode", .squinch, "eight gradients in 48 bits", clauses: ["S1", "S2", "S3", "S4", "S5", "S6"]
-    ) { reader in
-        let variant = try reader.choice("variant", SquinchVariant.self)
-        let nonfinite = try reader.choice("nonfinite", NonfinitePolicy.self)
+    Operation("squinch.encode") { given in
+        let variant = given.choice("variant", SquinchVariant.self)
+        let nonfinite = given.choice("nonfinite", NonfinitePolicy.self)
         let x: [Float]
-        if reader.inputType("x") == .bf16 {
-            x = try reader.bf16("x", "n").map { Float(bitPattern: UInt32($0) << 16) }
+        if given.tensor("x").type == .bf16 {
+            x = given.bf16("x").map { Float(bitPattern: UInt32($0) << 16) }
         } else {
-            x = try reader.floats("x", "n")
+            x = given.floats("x")
         }
-        let random = variant == .stochastic15 ? try reader.integers("random", UInt32.self, "n") : []
-        try reader.finish()
+        let random = given.integers("random", UInt32.self)
         let bytes = try Squinch.encode(x, variant: variant, nonfinite: nonfinite, random: random)
         var result = CaseResult()
         result.output("blocks", Tensor(bytes, shape: [bytes.count / 6, 6]))
         return result
     },
-    Operation("squinch.decode", .squinch, "48 bits to eight values", clauses: ["S3", "S4", "S5"]) { reader in
-        let variant = try reader.choice("variant", SquinchVariant.self)
-        let count = try reader.integer("count", in: 0...(1 << 40))
-        let blocks = try reader.integers("blocks", UInt8.self, "nb", "6")
-        try reader.finish()
+    Operation("squinch.decode") { given in
+        let variant = given.choice("variant", SquinchVariant.self)
+        let count = given.integer("count")
+        let blocks = given.integers("blocks", UInt8.self)
         let x = try Squinch.decode(blocks, variant: variant, count: count)
         var result = CaseResult()
         result.output("x", x, [count])
         return result
     },
-    Operation(
-        "squinch.feedback", .squinch, "encode x + e, keep what the code lost",
-        clauses: ["S7", "S1", "S2", "S3", "S4", "S5"]
-    ) { reader in
-        let variant = try reader.choice("variant", SquinchVariant.self)
-        let x = try reader.floats("x", "n")
-        let e = try reader.floats("e", "n")
-        let random = variant == .stochastic15 ? try reader.integers("random", UInt32.self, "n") : []
-        try reader.finish()
+    Operation("squinch.feedback") { given in
+        let variant = given.choice("variant", SquinchVariant.self)
+        let x = given.floats("x")
+        let e = given.floats("e")
+        let random = given.integers("random", UInt32.self)
         let feedback = try Squinch.feedback(x, e, variant: variant, random: random)
         var result = CaseResult()
         result.output("blocks", Tensor(feedback.blocks, shape: [feedback.blocks.count / 6, 6]))

@@ -1,16 +1,13 @@
 import BFloat16
-import GoldenIO
+import Cases
 import ModelSpec
 import Reference
 
 // The operation training.step: clause T, whole steps of the model.
 
 let trainingOperations: [Operation] = [
-    Operation(
-        "training.step", .training, "whole training steps: forward, backward, all-reduce, AdamW",
-        clauses: ["T1", "T2", "T3", "T4", "T5", "T6", "Z1", "Z2", "V1", "C1", "C2", "D4", "R2", "R3"]
-    ) { reader in
-        let training = try TrainingCase(&reader)
+    Operation("training.step") { given in
+        let training = TrainingCase(given)
         let c = training.configuration
         var state = TrainingState(
             weights: training.weights, firstMoments: training.firstMoments, secondMoments: training.secondMoments,
@@ -36,54 +33,38 @@ package struct TrainingCase {
     package private(set) var secondMoments: [[Float]] = []
     package private(set) var residuals: [[Float]] = []
 
-    package init(_ reader: inout CaseReader) throws {
-        let c = try reader.configuration(besides: ["first_step", "probe"])
+    /// - Precondition: the case is one of training.step.
+    package init(_ given: CheckedCase) {
+        guard let c = given.configuration else { preconditionFailure("\(given.op) has no configuration") }
         configuration = c
-        firstStep = try reader.integer("first_step", in: 1...1 << 30)
-        probe = try reader.bool("probe")
-        let (b, t, k) = ("\(c.batch)", "\(c.sequenceLength)", "\(c.distillationK)")
-        let tokens = try reader.integers("tokens", Int32.self, "S", b, t)
-        let steps = reader.size("S")
-        var targets: [Int32] = []
-        var targetIDs: [UInt32] = []
-        var targetWeights: [Float] = []
-        if c.distillationK == 0 {
-            targets = try reader.integers("targets", Int32.self, "S", b, t)
-        } else {
-            targetIDs = try reader.integers("target_ids", UInt32.self, "S", b, t, k)
-            targetWeights = try reader.floats("target_weights", "S", b, t, k)
-        }
-        let positions = try reader.integers("position", Int32.self, "S", b, t)
-        let start = try reader.integers("visibility_start", Int32.self, "S", b, t)
-        let limit = try reader.integers("visibility_limit", Int32.self, "S", b, t)
+        firstStep = given.integer("first_step")
+        probe = given.flag("probe")
+        let tokens: [Int32] = given.integers("tokens")
+        let targets: [Int32] = given.integers("targets")
+        let targetIDs: [UInt32] = given.integers("target_ids")
+        let targetWeights = given.floats("target_weights")
+        let positions: [Int32] = given.integers("position")
+        let start: [Int32] = given.integers("visibility_start")
+        let limit: [Int32] = given.integers("visibility_limit")
         let rows = c.batch * c.sequenceLength
         let slots = rows * c.distillationK
-        var list: [TrainingBatch] = []
-        for step in 0..<steps {
+        batches = (0..<given.size("S")).map { step in
             let (row, slot) = (step * rows..<(step + 1) * rows, step * slots..<(step + 1) * slots)
-            list.append(
-                TrainingBatch(
-                    tokens: Array(tokens[row]),
-                    targets: c.distillationK == 0
-                        ? .tokens(Array(targets[row]))
-                        : .sparse(ids: Array(targetIDs[slot]), weights: Array(targetWeights[slot])),
-                    positions: Array(positions[row]), visibilityStart: Array(start[row]),
-                    visibilityLimit: Array(limit[row])))
+            return TrainingBatch(
+                tokens: Array(tokens[row]),
+                targets: c.distillationK == 0
+                    ? .tokens(Array(targets[row]))
+                    : .sparse(ids: Array(targetIDs[slot]), weights: Array(targetWeights[slot])),
+                positions: Array(positions[row]), visibilityStart: Array(start[row]),
+                visibilityLimit: Array(limit[row]))
         }
-        batches = list
         for parameter in c.parameters {
-            let shape = parameter.shape.map(String.init)
-            weights.append(try reader.floats("weight.\(parameter.name)", shape: shape))
-            firstMoments.append(try reader.floats("m.\(parameter.name)", shape: shape))
-            secondMoments.append(try reader.floats("v.\(parameter.name)", shape: shape))
-            if c.compression == .squinch && c.errorFeedback {
-                residuals.append(
-                    try reader.floats("residual.\(parameter.name)", "\(c.ranks)", "\(parameter.count)"))
+            weights.append(given.floats("weight.\(parameter.name)"))
+            firstMoments.append(given.floats("m.\(parameter.name)"))
+            secondMoments.append(given.floats("v.\(parameter.name)"))
+            if given.has("residual.\(parameter.name)") {
+                residuals.append(given.floats("residual.\(parameter.name)"))
             }
-        }
-        try reader.finish()
-        guard steps >= 1 else {
-            throw OperationError(.input, "training.step: inputs/tokens has no step; expected S >= 1")
         }
     }
 

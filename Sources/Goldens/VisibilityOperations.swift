@@ -1,37 +1,19 @@
-import GoldenIO
+import Cases
 import ModelSpec
 import Reference
 
 // The operations visibility.*: clause V.
 
 let visibilityOperations: [Operation] = [
-    Operation(
-        "visibility.dense", .visibility, "the dense mask of two integers a token", clauses: ["V1", "V2", "V3", "V4"]
-    ) {
-        reader in
-        let orientation = try reader.choice("orientation", MaskOrientation.self)
-        let queryOffset = try reader.integer("query_offset", in: 0...Int(Int32.max))
-        let keys = try reader.integer("keys", in: 0...1 << 24)
-        let queries = try reader.integer("queries", in: 0...1 << 24)
-        let window = try reader.optionalInteger("window", in: 1...Int(Int32.max))
-        let tokens = "\(orientation == .byQuery ? queries : keys)"
-        let start = try reader.integers("visibility_start", Int32.self, "B", tokens)
-        let limit = try reader.integers("visibility_limit", Int32.self, "B", tokens)
-        try reader.finish()
-        let batch = reader.size("B")
-        guard batch.multipliedReportingOverflow(by: queries * keys).partialValue <= 1 << 30, queries * keys <= 1 << 30
-        else { throw OperationError(.input, "a dense mask of \(batch) x \(queries) x \(keys) is more than 2^30 cells") }
-        let visibility = try Visibility(
-            orientation: orientation, batch: batch, queries: queries, keys: keys, start: start, limit: limit,
-            queryOffset: queryOffset, window: window)
+    Operation("visibility.dense") { given in
+        let visibility = try given.visibility()
         var result = CaseResult()
-        result.output("mask", Tensor(visibility.dense, shape: [batch, queries, keys]))
+        result.output("mask", Tensor(visibility.dense, shape: ["B", "Q", "T"].map(given.size)))
         return result
     },
-    Operation("visibility.tree", .visibility, "a document tree as a by-key mask", clauses: ["V2"]) { reader in
-        let parents = try reader.integers("parent", Int32.self, "nodes")
-        let lengths = try reader.integers("length", Int32.self, "nodes")
-        try reader.finish()
+    Operation("visibility.tree") { given in
+        let parents = given.integers("parent", Int32.self)
+        let lengths = given.integers("length", Int32.self)
         let tree = try Visibility.tree(parents: parents, lengths: lengths)
         let shape = [tree.start.count]
         var result = CaseResult()
@@ -40,12 +22,11 @@ let visibilityOperations: [Operation] = [
         result.output("position", Tensor(tree.positions, shape: shape))
         return result
     },
-    Operation("visibility.build", .visibility, "the by-query mask of packed documents", clauses: ["V2"]) { reader in
-        let kind = try reader.choice("kind", Visibility.Kind.self)
-        let window = kind == .window ? try reader.integer("window", in: 1...Int(Int32.max)) : 1
-        let lengths = try reader.integers("length", Int32.self, "documents")
-        let prefixes = kind == .prefix ? try reader.integers("prefix", Int32.self, "documents") : []
-        try reader.finish()
+    Operation("visibility.build") { given in
+        let kind = given.choice("kind", Visibility.Kind.self)
+        let window = kind == .window ? given.integer("window") : 1
+        let lengths = given.integers("length", Int32.self)
+        let prefixes = given.integers("prefix", Int32.self)
         let intervals = try Visibility.byQuery(kind, lengths: lengths, prefixes: prefixes, window: window)
         let shape = [intervals.start.count]
         var result = CaseResult()
@@ -54,3 +35,13 @@ let visibilityOperations: [Operation] = [
         return result
     },
 ]
+
+extension CheckedCase {
+    /// The mask of an operation that takes one: `orientation`, `query_offset`, `window` and the two tensors of V1.
+    package func visibility() throws(VisibilityError) -> Visibility {
+        try Visibility(
+            orientation: choice("orientation"), batch: size("B"), queries: size("Q"), keys: size("T"),
+            start: integers("visibility_start"), limit: integers("visibility_limit"),
+            queryOffset: integer("query_offset"), window: optionalInteger("window"))
+    }
+}

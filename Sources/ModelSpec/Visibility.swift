@@ -3,6 +3,11 @@
 /// Start and limit are half-open intervals: by query [B, Q] of keys, by key [B, T] of absolute query positions. Query row i
 /// stands at the position `queryOffset` + i.
 public struct Visibility: Sendable, Hashable {
+    /// The kinds of masks that document lengths make (V2).
+    public enum Kind: String, Sendable, CaseIterable {
+        case causal, full, prefix, window, documents
+    }
+
     public let orientation: MaskOrientation
     /// B
     public let batch: Int

@@ -62,11 +62,6 @@ extension Visibility {
         public var limit: [Int32] = []
     }
 
-    /// The kinds of masks that document lengths make (V2).
-    public enum Kind: String, Sendable, CaseIterable {
-        case causal, full, prefix, window, documents
-    }
-
     // MARK: - Documents (V2)
 
     /// By-query intervals of documents end to end: for token t of the document [a, b) `causal` and `documents` [a, t + 1), `full` [a, b), `prefix` [a, max(t + 1, a +

@@ -2,6 +2,7 @@ import Engine
 import EngineOperations
 import ExactMath
 import Foundation
+import Cases
 import GoldenIO
 import Goldens
 import JSON

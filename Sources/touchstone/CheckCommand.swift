@@ -2,6 +2,7 @@ import ArgumentParser
 import Checker
 import EngineOperations
 import Foundation
+import Cases
 import GoldenIO
 import Goldens
 import Platform

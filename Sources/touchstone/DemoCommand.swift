@@ -3,6 +3,7 @@ import Checker
 import Engine
 import EngineOperations
 import Foundation
+import Cases
 import GoldenIO
 import Goldens
 import ModelSpec

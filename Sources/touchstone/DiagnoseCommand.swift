@@ -1,7 +1,7 @@
 import ArgumentParser
 import Checker
 import Foundation
-import GoldenIO
+import Cases
 import Goldens
 import JSON
 import ModelSpec

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Checker
+import Cases
 import GoldenIO
 import Platform
 

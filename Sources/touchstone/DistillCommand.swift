@@ -3,7 +3,7 @@ import Engine
 import EngineOperations
 import ExactMath
 import Foundation
-import GoldenIO
+import Cases
 import Goldens
 import JSON
 import ModelSpec

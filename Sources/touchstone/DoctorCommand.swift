@@ -2,6 +2,7 @@ import ArgumentParser
 import Checker
 import Engine
 import Foundation
+import Cases
 import GoldenIO
 import Goldens
 import JSON

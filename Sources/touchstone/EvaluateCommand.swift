@@ -1,5 +1,6 @@
 import ArgumentParser
 import EngineOperations
+import Cases
 import GoldenIO
 import Goldens
 import JSON

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import Cases
 import GoldenIO
 import Goldens
 import ModelSpec

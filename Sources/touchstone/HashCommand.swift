@@ -1,4 +1,5 @@
 import ArgumentParser
+import Cases
 import GoldenIO
 
 struct Hash: ParsableCommand {

@@ -1,6 +1,6 @@
 import ArgumentParser
 import CScarcity
-import GoldenIO
+import Cases
 import ModelSpec
 import Platform
 

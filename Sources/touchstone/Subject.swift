@@ -1,6 +1,7 @@
 import ArgumentParser
 import Checker
 import Foundation
+import Cases
 import GoldenIO
 import Goldens
 import Platform

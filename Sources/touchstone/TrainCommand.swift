@@ -4,6 +4,7 @@ import Engine
 import EngineOperations
 import ExactMath
 import Foundation
+import Cases
 import GoldenIO
 import Goldens
 import JSON

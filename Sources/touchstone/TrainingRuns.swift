@@ -3,7 +3,7 @@ import Checker
 import Engine
 import EngineOperations
 import Foundation
-import GoldenIO
+import Cases
 import Goldens
 import Kernels
 import MPIRanks

@@ -1,7 +1,7 @@
 import BFloat16
 import Checker
 import ExactMath
-import GoldenIO
+import Cases
 import Goldens
 import JSON
 import Testing

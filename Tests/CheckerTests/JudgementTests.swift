@@ -1,4 +1,5 @@
 import Checker
+import Cases
 import GoldenIO
 import Testing
 

@@ -1,5 +1,6 @@
 import Checker
 import Foundation
+import Cases
 import GoldenIO
 import JSON
 import Testing

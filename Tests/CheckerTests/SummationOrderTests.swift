@@ -1,5 +1,5 @@
 import Checker
-import GoldenIO
+import Cases
 import Goldens
 import ModelSpec
 import Testing

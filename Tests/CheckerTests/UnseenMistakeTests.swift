@@ -1,6 +1,6 @@
 import Checker
 import ExactMath
-import GoldenIO
+import Cases
 import Goldens
 import JSON
 import ModelSpec

@@ -1,5 +1,6 @@
 import Engine
 import Foundation
+import Cases
 import GoldenIO
 import JSON
 import Testing

@@ -1,4 +1,5 @@
 import Foundation
+import Cases
 import GoldenIO
 import Platform
 import Testing

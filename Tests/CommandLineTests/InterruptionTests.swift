@@ -1,5 +1,5 @@
 import Foundation
-import GoldenIO
+import Cases
 import Platform
 import Testing
 

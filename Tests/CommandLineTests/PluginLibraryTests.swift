@@ -1,6 +1,6 @@
 import Checker
 import Foundation
-import GoldenIO
+import Cases
 import JSON
 import Platform
 import Subprocess

@@ -1,5 +1,5 @@
 import Foundation
-import GoldenIO
+import Cases
 import JSON
 import Platform
 import Testing

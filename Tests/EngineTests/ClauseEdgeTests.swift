@@ -2,7 +2,7 @@ import BFloat16
 import Engine
 import EngineOperations
 import ExactMath
-import GoldenIO
+import Cases
 import Goldens
 import JSON
 import Kernels

@@ -1,7 +1,7 @@
 import Engine
 import EngineOperations
 import Foundation
-import GoldenIO
+import Cases
 import Goldens
 import ModelSpec
 import Testing

@@ -1,6 +1,7 @@
 import Engine
 import EngineOperations
 import Foundation
+import Cases
 import GoldenIO
 import Goldens
 import Kernels

@@ -1,7 +1,7 @@
 import Checker
 import Engine
 import EngineOperations
-import GoldenIO
+import Cases
 import Goldens
 import JSON
 import Kernels

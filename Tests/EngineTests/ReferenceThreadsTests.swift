@@ -1,4 +1,4 @@
-import GoldenIO
+import Cases
 import Goldens
 import ModelSpec
 import Platform

@@ -1,6 +1,7 @@
 import BFloat16
 import Engine
 import EngineOperations
+import Cases
 import GoldenIO
 import Goldens
 import ModelSpec
@@ -88,7 +89,7 @@ struct StepTraceTests {
     func goldens(name: String) throws {
         let golden = try #require(Self.steps.first { $0.name == name })
         var reader = CaseReader(golden)
-        let training = try TrainingCase(&reader)
+        let training = try TrainingCase(given)
         let state = TrainingState(
             weights: training.weights, firstMoments: training.firstMoments, secondMoments: training.secondMoments,
             residuals: training.residuals)
@@ -102,7 +103,7 @@ struct StepTraceTests {
     func twentySteps(name: String) throws {
         let golden = try #require(Self.steps.first { $0.name == name })
         var reader = CaseReader(golden)
-        let training = try TrainingCase(&reader)
+        let training = try TrainingCase(given)
         let state = TrainingState(
             weights: training.weights, firstMoments: training.firstMoments, secondMoments: training.secondMoments,
             residuals: training.residuals)

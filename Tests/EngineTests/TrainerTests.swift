@@ -2,7 +2,7 @@ import Engine
 import EngineOperations
 import ExactMath
 import Foundation
-import GoldenIO
+import Cases
 import Kernels
 import ModelSpec
 import Reference

@@ -1,4 +1,4 @@
-import GoldenIO
+import Cases
 import Testing
 
 @Suite struct DamageTests {

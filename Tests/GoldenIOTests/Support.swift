@@ -1,4 +1,5 @@
 import Foundation
+import Cases
 import GoldenIO
 
 /// A folder of its own, removed at the end.

@@ -1,6 +1,7 @@
 import Engine
 import ExactMath
 import Foundation
+import Cases
 import GoldenIO
 import ModelSpec
 import Reference

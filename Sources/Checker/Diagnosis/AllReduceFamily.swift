@@ -1,5 +1,5 @@
 import ExactMath
-import GoldenIO
+import Cases
 import Goldens
 import ModelSpec
 
@@ -9,12 +9,12 @@ extension DeviationCatalog {
     static let allReduceFamily = VariantFamily(
         name: "allreduce", operations: ["allreduce.squinch", "allreduce.bf16", "allreduce.fp32"],
         deviations: allReduceOwn + squinchVariants + allReduceSquinch
-    ) { reader, choices in
-        if reader.op == "allreduce.squinch" { return try squinchReduction(&reader, choices) }
-        let isBF16 = reader.op == "allreduce.bf16"
-        let g = try reader.floats("g", "W", "n")
-        let mean = RankMean(ranks: reader.size("W"), choices)
-        let n = reader.size("n")
+    ) { given, choices in
+        if given.op == "allreduce.squinch" { return try squinchReduction(given, choices) }
+        let isBF16 = given.op == "allreduce.bf16"
+        let g = given.floats("g")
+        let mean = RankMean(ranks: given.size("W"), choices)
+        let n = given.size("n")
         let rounded = g.map { value in
             switch choices.on("allreduce.contribution") {
             case _ where !isBF16: value
@@ -97,15 +97,15 @@ extension DeviationCatalog {
 
     // MARK: Squinch on both legs
 
-    private static func squinchReduction(_ reader: inout CaseReader, _ choices: Choices) throws -> CaseResult {
-        let variant = try reader.choice("variant", SquinchVariant.self)
-        let hasFeedback = try reader.bool("feedback")
-        let g = try reader.floats("g", "W", "n")
-        let (ranks, n) = (reader.size("W"), reader.size("n"))
-        let e = hasFeedback ? try reader.floats("e", "W", "n") : []
+    private static func squinchReduction(_ given: CheckedCase, _ choices: Choices) throws -> CaseResult {
+        let variant = given.choice("variant", SquinchVariant.self)
+        let hasFeedback = given.flag("feedback")
+        let g = given.floats("g")
+        let (ranks, n) = (given.size("W"), given.size("n"))
+        let e = hasFeedback ? given.floats("e") : []
         let isStochastic = variant == .stochastic15
-        let random = isStochastic ? try reader.integers("random", UInt32.self, "W", "n") : []
-        var randomReduced = isStochastic ? try reader.integers("random_reduced", UInt32.self, "n") : []
+        let random = isStochastic ? given.integers("random", UInt32.self) : []
+        var randomReduced = isStochastic ? given.integers("random_reduced", UInt32.self) : []
         guard ranks >= 1 else { throw OperationError(.input, "no ranks") }
         let codec = SquinchCodec(variant, choices)
         let blocks = (n + 7) / 8

@@ -1,5 +1,5 @@
 import ExactMath
-import GoldenIO
+import Cases
 import Goldens
 import ModelSpec
 
@@ -8,8 +8,8 @@ import ModelSpec
 extension DeviationCatalog {
     static let attentionForwardFamily = VariantFamily(
         name: "attention-forward", operations: ["attention.forward"], deviations: AttentionVariant.forwardDeviations
-    ) { reader, choices in
-        let attention = try AttentionVariant(&reader, choices)
+    ) { given, choices in
+        let attention = try AttentionVariant(given, choices)
         let forward = attention.forward()
         let rows = [attention.b, attention.h, attention.q]
         var result = CaseResult()
@@ -23,11 +23,11 @@ extension DeviationCatalog {
     static let attentionBackwardFamily = VariantFamily(
         name: "attention-backward", operations: ["attention.backward"],
         deviations: AttentionVariant.backwardDeviations
-    ) { reader, choices in
-        let attention = try AttentionVariant(&reader, choices)
-        let outputGradient = try reader.bf16("do", "B", "H", "Q", "D")
+    ) { given, choices in
+        let attention = try AttentionVariant(given, choices)
+        let outputGradient = given.bf16("do")
         let zreg = ZRegVariant(
-            choices, c: try reader.float("zreg_c"), form: try reader.choice("form", ZRegForm.self))
+            choices, c: given.float("zreg_c"), form: given.choice("form", ZRegForm.self))
         let gradients = attention.backward(outputGradient.map(Float.init(bf16:)), zreg)
         let key = [attention.b, attention.g, attention.t, attention.d]
         var result = CaseResult()
@@ -51,13 +51,12 @@ extension DeviationCatalog {
                 Deviation("rows.logits.bf16", "rounds the logits to bf16", ["Z1"]),
                 Deviation("rows.gradients.bf16", "rounds dP to bf16", ["Z2"]),
             ] + TileDeviations.outputs
-    ) { reader, choices in
-        let c = try reader.float("zreg_c")
-        let form = try reader.choice("form", ["folded", "unfolded"])
-        var s = try reader.floats("s", "n", "m")
-        var dp = try reader.floats("dp", "n", "m")
-        try reader.boundConstants()
-        let (n, m) = (reader.size("n"), reader.size("m"))
+    ) { given, choices in
+        let c = given.float("zreg_c")
+        let form = given.choice("form")
+        var s = given.floats("s")
+        var dp = given.floats("dp")
+        let (n, m) = (given.size("n"), given.size("m"))
         if choices.has("rows.logits.bf16") { s = s.map(SumVariant.bf16) }
         if choices.has("rows.gradients.bf16") { dp = dp.map(SumVariant.bf16) }
         let softmax = SoftmaxVariant(choices)
@@ -111,23 +110,22 @@ struct AttentionVariant {
     private let scores: SumVariant
     private let values: SumVariant
 
-    init(_ reader: inout CaseReader, _ choices: Choices) throws {
+    init(_ given: CheckedCase, _ choices: Choices) throws {
         self.choices = choices
-        factor = try reader.float("scale")
-        orientation = try reader.choice("orientation", MaskOrientation.self)
-        offset = try reader.integer("query_offset", in: 0...Int(Int32.max))
-        window = try reader.optionalInteger("window", in: 1...Int(Int32.max))
-        recipe = try reader.choice("dot", DotRecipe.self)
-        try reader.boundConstants()
-        query = try reader.bf16("q", "B", "H", "Q", "D").map(Float.init(bf16:))
-        let keys = try reader.bf16("k", "B", "G", "T", "D").map(Float.init(bf16:))
-        let values = try reader.bf16("v", "B", "G", "T", "D").map(Float.init(bf16:))
+        factor = given.float("scale")
+        orientation = given.choice("orientation", MaskOrientation.self)
+        offset = given.integer("query_offset")
+        window = given.optionalInteger("window")
+        recipe = given.choice("dot", DotRecipe.self)
+        query = given.bf16("q").map(Float.init(bf16:))
+        let keys = given.bf16("k").map(Float.init(bf16:))
+        let values = given.bf16("v").map(Float.init(bf16:))
         (key, value) = choices.has("attention.inputs.keys-and-values-exchanged") ? (values, keys) : (keys, values)
-        (b, h, g) = (reader.size("B"), reader.size("H"), reader.size("G"))
-        (q, t, d) = (reader.size("Q"), reader.size("T"), reader.size("D"))
+        (b, h, g) = (given.size("B"), given.size("H"), given.size("G"))
+        (q, t, d) = (given.size("Q"), given.size("T"), given.size("D"))
         let tokens = orientation == .byQuery ? "Q" : "T"
-        start = try reader.integers("visibility_start", Int32.self, "B", tokens)
-        limit = try reader.integers("visibility_limit", Int32.self, "B", tokens)
+        start = given.integers("visibility_start", Int32.self)
+        limit = given.integers("visibility_limit", Int32.self)
 
         scaling = choices.on("attention.scale")
         logitsFormat = choices.on("attention.logits")

@@ -1,6 +1,6 @@
 import BFloat16
 import ExactMath
-import GoldenIO
+import Cases
 import Goldens
 import JSON
 

@@ -1,5 +1,5 @@
 import ExactMath
-import GoldenIO
+import Cases
 import Goldens
 import JSON
 import ModelSpec
@@ -10,17 +10,17 @@ extension DeviationCatalog {
     static let clampFamily = VariantFamily(
         name: "clamp", operations: ["clamp.dynamic", "clamp.static"],
         deviations: clampLimit + clampForward + clampBackward + clampSquares
-    ) { reader, choices in
-        let isStatic = reader.op == "clamp.static"
-        let given = try reader.float(isStatic ? "limit" : "kappa")
-        let activation = try reader.choice("activation", ClampActivation.self)
-        let gradient = try reader.choice("gradient", ClampGradient.self)
-        let int8 = try reader.bool("int8")
+    ) { given, choices in
+        let isStatic = given.op == "clamp.static"
+        let given = given.float(isStatic ? "limit" : "kappa")
+        let activation = given.choice("activation", ClampActivation.self)
+        let gradient = given.choice("gradient", ClampGradient.self)
+        let int8 = given.flag("int8")
         var limit = given
         if !isStatic {
-            let w = try reader.bf16("w", "n", "m").map(Float.init(bf16:))
+            let w = given.bf16("w").map(Float.init(bf16:))
             guard !w.isEmpty else { throw OperationError(.input, "no weights") }
-            limit = dynamicLimit(w, reader.size("n"), reader.size("m"), kappa: given, choices)
+            limit = dynamicLimit(w, given.size("n"), given.size("m"), kappa: given, choices)
         }
         let squares =
             switch choices.on("clamp.square") {
@@ -33,7 +33,7 @@ extension DeviationCatalog {
             }
         if choices.has("clamp.square.before-kappa"), !isStatic, activation == .relu2 {
             let root = dynamicLimit(
-                try reader.bf16("w", "n", "m").map(Float.init(bf16:)), reader.size("n"), reader.size("m"), kappa: 1,
+                given.bf16("w").map(Float.init(bf16:)), given.size("n"), given.size("m"), kappa: 1,
                 choices)
             limit = given * (root * root)
         }
@@ -44,14 +44,14 @@ extension DeviationCatalog {
         default: break
         }
         if limit == 0 && !choices.has("clamp.zero-limit.sign-kept") { limit = 0 }
-        var y = try reader.floats("y", "t", "m")
-        let dy = try reader.floats("dy", "t", "m")
+        var y = given.floats("y")
+        let dy = given.floats("dy")
         switch choices.on("clamp.input") {
         case "rounded-to-bf16": y = y.map { $0.isNaN ? $0 : SumVariant.bf16($0) }
         default: break
         }
         let clamp = ClampVariant(limit, activation, int8: int8, choices)
-        let shape = [reader.size("t"), reader.size("m")]
+        let shape = [given.size("t"), given.size("m")]
         let forward = y.map(clamp.forward)
         var result = CaseResult()
         result.output("limit", [limit], [1])

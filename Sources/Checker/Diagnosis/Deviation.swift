@@ -1,4 +1,4 @@
-import GoldenIO
+import Cases
 import Goldens
 
 /// A named way to depart from the specification: what an implementation may do instead of what a clause says.
@@ -70,13 +70,13 @@ package struct VariantFamily: Sendable, CustomStringConvertible {
     /// The outputs under some choices, from a computation of the family's own; nil where all deviations act on questions and answers.
     ///
     /// With no choice it gives the reference's bits.
-    package let compute: (@Sendable (inout CaseReader, Choices) throws -> CaseResult)?
+    package let compute: (@Sendable (CheckedCase, Choices) throws -> CaseResult)?
     /// How many pairs are tried where each takes long; nil: all.
     package let pairLimit: Int?
 
     init(
         name: String, operations: [String], deviations: [Deviation], pairLimit: Int? = nil,
-        compute: (@Sendable (inout CaseReader, Choices) throws -> CaseResult)?
+        compute: (@Sendable (CheckedCase, Choices) throws -> CaseResult)?
     ) {
         self.name = name
         self.operations = operations
@@ -137,7 +137,7 @@ public enum DeviationCatalog {
             if isComputed {
                 guard let compute = familyByOperation[question.op]?.compute else { return nil }
                 var reader = CaseReader(question)
-                outputs = try compute(&reader, Choices(deviations)).outputs
+                outputs = try compute(given, Choices(deviations)).outputs
             } else {
                 outputs = try OperationCatalog.evaluate(question).outputs
             }

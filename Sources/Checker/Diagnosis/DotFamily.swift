@@ -1,6 +1,6 @@
 import BFloat16
 import ExactMath
-import GoldenIO
+import Cases
 import Goldens
 import ModelSpec
 
@@ -32,13 +32,12 @@ extension DeviationCatalog {
                 Deviation("dot.terms.absolute", "multiplies magnitudes", ["D1", "D2"]),
                 Deviation("dot.b.transposed", "reads B as [N, K]", []),
             ] + TileDeviations.terms("dot.depth", "terms", ["D1", "D2"]) + TileDeviations.outputs
-    ) { reader, choices in
-        let recipe = try reader.choice("dot", DotRecipe.self)
-        let a = try reader.bf16("a", "M", "K").map(Float.init(bf16:))
-        let b = try reader.bf16("b", "K", "N").map(Float.init(bf16:))
-        let c = reader.hasInput("c") ? try reader.floats("c", "M", "N") : nil
-        try reader.boundConstants()
-        let (m, k, n) = (reader.size("M"), reader.size("K"), reader.size("N"))
+    ) { given, choices in
+        let recipe = given.choice("dot", DotRecipe.self)
+        let a = given.bf16("a").map(Float.init(bf16:))
+        let b = given.bf16("b").map(Float.init(bf16:))
+        let c = given.has("c") ? given.floats("c") : nil
+        let (m, k, n) = (given.size("M"), given.size("K"), given.size("N"))
         let sum = SumVariant(recipe).under(choices, "dot")
         let terms: Range<Int> =
             switch choices.on("dot.terms") {
@@ -81,13 +80,12 @@ extension DeviationCatalog {
                 Deviation("sum.y.ignored", "leaves y out", ["R1"]),
             ] + TileDeviations.terms("sum.depth", "terms", ["R1", "R2", "R3"])
             + TileDeviations.outputs.filter { $0.axis == "tile.columns" }
-    ) { reader, choices in
-        let x = try reader.floats("x", "m", "n")
-        let y = reader.hasInput("y") ? try reader.floats("y", "m", "n") : nil
-        try reader.boundConstants()
-        let (m, n) = (reader.size("m"), reader.size("n"))
+    ) { given, choices in
+        let x = given.floats("x")
+        let y = given.has("y") ? given.floats("y") : nil
+        let (m, n) = (given.size("m"), given.size("n"))
         let order: SumVariant.Order =
-            switch reader.op {
+            switch given.op {
             case "sum.lane16": .lanes(16)
             case "sum.lane16x4096": .lanesOfBlocks(16, 4096)
             default: .ascending

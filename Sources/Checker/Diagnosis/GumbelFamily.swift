@@ -1,5 +1,5 @@
 import ExactMath
-import GoldenIO
+import Cases
 import Goldens
 import JSON
 
@@ -9,14 +9,14 @@ extension DeviationCatalog {
     static let gumbelFamily = VariantFamily(
         name: "gumbel", operations: ["gumbel.topk", "gumbel.replacement", "gumbel.softmax"],
         deviations: gumbelSamples + gumbelDraws + gumbelRelaxed + gumbelSums
-    ) { reader, choices in
+    ) { given, choices in
         let noise = GumbelNoise(
-            seed: try reader.unsigned64("seed"), stream: UInt32(try reader.integer("stream", in: 0...Int(UInt32.max))),
-            step: UInt32(try reader.integer("step", in: 0...Int(UInt32.max))), choices)
-        switch reader.op {
-        case "gumbel.topk": return try topK(&reader, noise, choices)
-        case "gumbel.replacement": return try replacement(&reader, noise, choices)
-        default: return try relaxed(&reader, noise, choices)
+            seed: given.unsigned64("seed"), stream: UInt32(given.integer("stream")),
+            step: UInt32(given.integer("step")), choices)
+        switch given.op {
+        case "gumbel.topk": return try topK(given, noise, choices)
+        case "gumbel.replacement": return try replacement(given, noise, choices)
+        default: return try relaxed(given, noise, choices)
         }
     }
 
@@ -126,11 +126,11 @@ extension DeviationCatalog {
         return logits
     }
 
-    private static func topK(_ reader: inout CaseReader, _ noise: GumbelNoise, _ choices: Choices) throws -> CaseResult
+    private static func topK(_ given: CheckedCase, _ noise: GumbelNoise, _ choices: Choices) throws -> CaseResult
     {
-        let k = try reader.integer("k", in: 0...1 << 24)
-        let logits = try checked(try reader.floats("logits", "N", "V"))
-        let (n, v) = (reader.size("N"), reader.size("V"))
+        let k = given.integer("k")
+        let logits = try checked(given.floats("logits"))
+        let (n, v) = (given.size("N"), given.size("V"))
         var ids: [UInt32] = []
         var weights: [Float] = []
         var kappas: [Float] = []
@@ -245,12 +245,12 @@ extension DeviationCatalog {
 
     // MARK: With replacement
 
-    private static func replacement(_ reader: inout CaseReader, _ noise: GumbelNoise, _ choices: Choices) throws
+    private static func replacement(_ given: CheckedCase, _ noise: GumbelNoise, _ choices: Choices) throws
         -> CaseResult
     {
-        let k = try reader.integer("k", in: 0...1 << 24)
-        let logits = try checked(try reader.floats("logits", "N", "V"))
-        let (n, v) = (reader.size("N"), reader.size("V"))
+        let k = given.integer("k")
+        let logits = try checked(given.floats("logits"))
+        let (n, v) = (given.size("N"), given.size("V"))
         var ids: [UInt32] = []
         var weights: [Float] = []
         for row in 0..<n {
@@ -310,13 +310,13 @@ extension DeviationCatalog {
 
     // MARK: K3
 
-    private static func relaxed(_ reader: inout CaseReader, _ noise: GumbelNoise, _ choices: Choices) throws
+    private static func relaxed(_ given: CheckedCase, _ noise: GumbelNoise, _ choices: Choices) throws
         -> CaseResult
     {
-        let tau = try reader.float("tau")
-        let logits = try reader.floats("logits", "N", "V")
-        let dy = try reader.floats("dy", "N", "V")
-        let (n, v) = (reader.size("N"), reader.size("V"))
+        let tau = given.float("tau")
+        let logits = given.floats("logits")
+        let dy = given.floats("dy")
+        let (n, v) = (given.size("N"), given.size("V"))
         guard tau.isFinite, tau > 0 else { throw OperationError(.value, "tau is \(tau)") }
         let inner = SumVariant(order: .lanes(16)).under(choices, "gumbel.inner")
         var output: [Float] = []

@@ -1,5 +1,5 @@
 import ExactMath
-import GoldenIO
+import Cases
 import Goldens
 import ModelSpec
 
@@ -56,12 +56,12 @@ extension DeviationCatalog {
                 accumulations: SumVariant.ofProducts, zero: false)
             + TileDeviations.outputs, compute: rmsnorm)
 
-    @Sendable private static func rmsnorm(_ reader: inout CaseReader, _ choices: Choices) throws -> CaseResult {
-        var epsilon = try reader.float("epsilon")
-        let input = try reader.bf16("x", "n", "C").map(Float.init(bf16:))
-        var gain = try reader.bf16("gain", "C").map(Float.init(bf16:))
-        let dy = try reader.bf16("dy", "n", "C").map(Float.init(bf16:))
-        let (n, width) = (reader.size("n"), reader.size("C"))
+    @Sendable private static func rmsnorm(_ given: CheckedCase, _ choices: Choices) throws -> CaseResult {
+        var epsilon = given.float("epsilon")
+        let input = given.bf16("x").map(Float.init(bf16:))
+        var gain = given.bf16("gain").map(Float.init(bf16:))
+        let dy = given.bf16("dy").map(Float.init(bf16:))
+        let (n, width) = (given.size("n"), given.size("C"))
         let (root, mean) = (choices.on("rmsnorm.root"), choices.on("rmsnorm.mean"))
         let normalised = choices.on("rmsnorm.normalised")
         let (order, dxChoice) = (choices.on("rmsnorm.gain-order"), choices.on("rmsnorm.dx"))
@@ -206,12 +206,12 @@ extension DeviationCatalog {
                 ("output.truncated", "cuts results to bf16 instead of rounding them"),
             ]), compute: rope)
 
-    @Sendable private static func rope(_ reader: inout CaseReader, _ choices: Choices) throws -> CaseResult {
-        var base = try reader.float("base")
-        let x = try reader.bf16("x", "n", "heads", "D").map(Float.init(bf16:))
-        let positions = try reader.integers("position", Int32.self, "n")
-        let dy = try reader.bf16("dy", "n", "heads", "D").map(Float.init(bf16:))
-        let (n, heads, d) = (reader.size("n"), reader.size("heads"), reader.size("D"))
+    @Sendable private static func rope(_ given: CheckedCase, _ choices: Choices) throws -> CaseResult {
+        var base = given.float("base")
+        let x = given.bf16("x").map(Float.init(bf16:))
+        let positions = given.integers("position", Int32.self)
+        let dy = given.bf16("dy").map(Float.init(bf16:))
+        let (n, heads, d) = (given.size("n"), given.size("heads"), given.size("D"))
         if let other = choices.on("rope.base"), let value = Float(other) { base = value }
         let (frequency, angle) = (choices.on("rope.frequency"), choices.on("rope.angle"))
         let tables = choices.on("rope.tables")
@@ -336,9 +336,9 @@ extension DeviationCatalog {
                 ("dx.nan-as-zero", "gives 0 where x is NaN"),
             ]), compute: reluSquared)
 
-    @Sendable private static func reluSquared(_ reader: inout CaseReader, _ choices: Choices) throws -> CaseResult {
-        let x = try reader.bf16("x", "n").map(Float.init(bf16:))
-        let dy = try reader.floats("dy", "n")
+    @Sendable private static func reluSquared(_ given: CheckedCase, _ choices: Choices) throws -> CaseResult {
+        let x = given.bf16("x").map(Float.init(bf16:))
+        let dy = given.floats("dy")
         let (y, dx) = (choices.on("relu2.y"), choices.on("relu2.dx"))
         let outputs = x.map { x -> Float in
             let p = x.isNaN || x > 0 ? x : 0
@@ -403,13 +403,12 @@ extension DeviationCatalog {
             + TileDeviations.inputs("linear.depth-of-dw", "tokens", ["T2", "D4"], [("x", 2), ("dy", 2)])
             + TileDeviations.outputs, compute: linear)
 
-    @Sendable private static func linear(_ reader: inout CaseReader, _ choices: Choices) throws -> CaseResult {
-        let recipe = try reader.choice("dot", DotRecipe.self)
-        try reader.boundConstants()
-        let x = try reader.bf16("x", "B", "T", "in").map(Float.init(bf16:))
-        let w = try reader.bf16("w", "in", "out").map(Float.init(bf16:))
-        let dy = try reader.bf16("dy", "B", "T", "out").map(Float.init(bf16:))
-        let (b, t, inputs, outputs) = (reader.size("B"), reader.size("T"), reader.size("in"), reader.size("out"))
+    @Sendable private static func linear(_ given: CheckedCase, _ choices: Choices) throws -> CaseResult {
+        let recipe = given.choice("dot", DotRecipe.self)
+        let x = given.bf16("x").map(Float.init(bf16:))
+        let w = given.bf16("w").map(Float.init(bf16:))
+        let dy = given.bf16("dy").map(Float.init(bf16:))
+        let (b, t, inputs, outputs) = (given.size("B"), given.size("T"), given.size("in"), given.size("out"))
         let weight = choices.on("linear.weight")
         func factor(_ i: Int, _ o: Int, _ isTransposed: Bool) -> Float {
             w[isTransposed ? o * inputs + i : i * outputs + o]
@@ -480,11 +479,11 @@ extension DeviationCatalog {
                     "blocks-32", "lanes-16", "lanes-16-of-visible",
                 ], accumulations: SumVariant.ofSums, zero: false), compute: embedding)
 
-    @Sendable private static func embedding(_ reader: inout CaseReader, _ choices: Choices) throws -> CaseResult {
-        let tokens = try reader.integers("tokens", Int32.self, "n").map(Int.init)
-        let w = try reader.bf16("w", "V", "C")
-        let dy = try reader.bf16("dy", "n", "C").map(Float.init(bf16:))
-        let (n, v, width) = (reader.size("n"), reader.size("V"), reader.size("C"))
+    @Sendable private static func embedding(_ given: CheckedCase, _ choices: Choices) throws -> CaseResult {
+        let tokens = given.integers("tokens", Int32.self).map(Int.init)
+        let w = given.bf16("w")
+        let dy = given.bf16("dy").map(Float.init(bf16:))
+        let (n, v, width) = (given.size("n"), given.size("V"), given.size("C"))
         let root = SoftFloat32.squareRoot(of: UInt64(width))
         var y = tokens.flatMap { token -> [UInt16] in
             let row = choices.has("embedding.y.next-token") ? min(token + 1, v - 1) : token

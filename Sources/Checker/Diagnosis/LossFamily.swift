@@ -1,5 +1,5 @@
 import ExactMath
-import GoldenIO
+import Cases
 import Goldens
 
 // layer.crossEntropy and layer.sparseCrossEntropy: clauses T2, K4 and Z4 once more, under choices.
@@ -24,9 +24,9 @@ extension DeviationCatalog {
                     ("ignored.zreg-kept", "keeps the z-regulariser's gradient in rows without a target"),
                 ]) + TileDeviations.outputs, compute: crossEntropy)
 
-    @Sendable private static func crossEntropy(_ reader: inout CaseReader, _ choices: Choices) throws -> CaseResult {
-        let loss = try LossVariant(&reader, choices)
-        var targets = try reader.integers("targets", Int32.self, "N").map(Int.init)
+    @Sendable private static func crossEntropy(_ given: CheckedCase, _ choices: Choices) throws -> CaseResult {
+        let loss = try LossVariant(given, choices)
+        var targets = given.integers("targets", Int32.self).map(Int.init)
         switch choices.on("loss.ignored") {
         case "as-token-0"?: targets = targets.map { max($0, 0) }
         case "as-last-token"?: targets = targets.map { $0 < 0 ? loss.v - 1 : $0 }
@@ -87,13 +87,13 @@ extension DeviationCatalog {
             + TileDeviations.outputs,
         compute: sparseCrossEntropy)
 
-    @Sendable private static func sparseCrossEntropy(_ reader: inout CaseReader, _ choices: Choices) throws
+    @Sendable private static func sparseCrossEntropy(_ given: CheckedCase, _ choices: Choices) throws
         -> CaseResult
     {
-        let loss = try LossVariant(&reader, choices)
-        var ids = try reader.integers("ids", UInt32.self, "N", "k")
-        var weights = try reader.floats("weights", "N", "k")
-        let k = reader.size("k")
+        let loss = try LossVariant(given, choices)
+        var ids = given.integers("ids", UInt32.self)
+        var weights = given.floats("weights")
+        let k = given.size("k")
         let none = UInt32.max
         let slots = choices.on("loss.slots")
         let targeted = (0..<loss.n).map { row in ids[row * k..<(row + 1) * k].contains { $0 != none } }
@@ -186,12 +186,11 @@ struct LossVariant {
     private let sum: SumVariant
     private let (mean, gradient, term, form): (String?, String?, String?, String?)
 
-    init(_ reader: inout CaseReader, _ choices: Choices) throws {
-        let c = try reader.float("zreg_c")
-        try reader.boundConstants()
-        let given = try reader.floats("logits", "N", "V")
+    init(_ given: CheckedCase, _ choices: Choices) throws {
+        let c = given.float("zreg_c")
+        let given = given.floats("logits")
         logits = choices.has("loss.logits.bf16") ? given.map(SumVariant.bf16) : given
-        (n, v) = (reader.size("N"), reader.size("V"))
+        (n, v) = (given.size("N"), given.size("V"))
         softmax = SoftmaxVariant(choices)
         zreg = ZRegVariant(choices, c: c, form: .folded)
         sum = SumVariant(order: .lanesOfBlocks(16, 4096)).under(choices, "loss.sum")

@@ -1,5 +1,5 @@
 import ExactMath
-import GoldenIO
+import Cases
 import Goldens
 
 // math.* and random.*: clauses E and G under choices.

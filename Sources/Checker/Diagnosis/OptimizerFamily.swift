@@ -1,5 +1,5 @@
 import ExactMath
-import GoldenIO
+import Cases
 import Goldens
 
 // layer.adamw: clause T4 once more, under choices.
@@ -72,17 +72,17 @@ extension DeviationCatalog {
                 accumulations: SumVariant.ofSums + ["fused-in-fp64"], zero: false),
         compute: adamw)
 
-    @Sendable private static func adamw(_ reader: inout CaseReader, _ choices: Choices) throws -> CaseResult {
-        var (beta1, beta2) = (try reader.float("beta1"), try reader.float("beta2"))
-        var epsilon = try reader.float("epsilon")
-        let decay = try reader.float("weight_decay")
-        let rate = try reader.float("learning_rate")
-        let limit = try reader.float("clip_norm")
-        let step = try reader.integer("step", in: 1...1 << 30)
-        var w = try reader.floats("w", "n")
-        var m = try reader.floats("m", "n")
-        var v = try reader.floats("v", "n")
-        let given = try reader.floats("g", "n")
+    @Sendable private static func adamw(_ given: CheckedCase, _ choices: Choices) throws -> CaseResult {
+        var (beta1, beta2) = (given.float("beta1"), given.float("beta2"))
+        var epsilon = given.float("epsilon")
+        let decay = given.float("weight_decay")
+        let rate = given.float("learning_rate")
+        let limit = given.float("clip_norm")
+        let step = given.integer("step")
+        var w = given.floats("w")
+        var m = given.floats("m")
+        var v = given.floats("v")
+        let given = given.floats("g")
 
         // The axes.
         let (decayChoice, bias, epsilonChoice) = (

@@ -1,4 +1,4 @@
-import GoldenIO
+import Cases
 
 // Finite numbers that kernels write where -infinity is meant: masked logits, the maximum before the first logit.
 

@@ -1,5 +1,5 @@
 import ExactMath
-import GoldenIO
+import Cases
 import Goldens
 import JSON
 import ModelSpec
@@ -451,26 +451,26 @@ extension DeviationCatalog {
     static let squinchFamily = VariantFamily(
         name: "squinch", operations: ["squinch.encode", "squinch.decode", "squinch.feedback"],
         deviations: squinchVariants + squinchEncoding + squinchDecoding + squinchFeedback + squinchRarities
-    ) { reader, choices in
-        let variant = try reader.choice("variant", SquinchVariant.self)
+    ) { given, choices in
+        let variant = given.choice("variant", SquinchVariant.self)
         let codec = SquinchCodec(variant, choices)
         var result = CaseResult()
-        if reader.op == "squinch.decode" {
-            let count = try reader.integer("count", in: 0...(1 << 40))
-            let blocks = try reader.integers("blocks", UInt8.self, "nb", "6")
+        if given.op == "squinch.decode" {
+            let count = given.integer("count")
+            let blocks = given.integers("blocks", UInt8.self)
             result.output("x", codec.decode(blocks, count: count), [count])
             return result
         }
         let x =
-            reader.inputType("x") == .bf16
-            ? try reader.bf16("x", "n").map(Float.init(bf16:)) : try reader.floats("x", "n")
-        let random = variant == .stochastic15 ? try reader.integers("random", UInt32.self, "n") : []
-        if reader.op == "squinch.encode" {
+            given.tensor("x").type == .bf16
+            ? given.bf16("x").map(Float.init(bf16:)) : given.floats("x")
+        let random = variant == .stochastic15 ? given.integers("random", UInt32.self) : []
+        if given.op == "squinch.encode" {
             let bytes = codec.encode(x, random: random)
             result.output("blocks", Tensor(bytes, shape: [bytes.count / 6, 6]))
             return result
         }
-        let e = try reader.floats("e", "n")
+        let e = given.floats("e")
         let feedback = SquinchCodec.feedback(x, e, random: random, codec, choices)
         result.output("blocks", Tensor(feedback.blocks, shape: [feedback.blocks.count / 6, 6]))
         result.output("decoded", feedback.decoded, [x.count])

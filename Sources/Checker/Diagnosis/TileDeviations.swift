@@ -1,4 +1,4 @@
-import GoldenIO
+import Cases
 import JSON
 
 // Kernels whose tiles or buffers end too early: what lies from some place on is left unwritten, or left out of a sum.

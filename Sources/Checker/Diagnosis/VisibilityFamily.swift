@@ -1,4 +1,4 @@
-import GoldenIO
+import Cases
 import Goldens
 import ModelSpec
 
@@ -8,27 +8,27 @@ extension DeviationCatalog {
     static let visibilityFamily = VariantFamily(
         name: "visibility", operations: ["visibility.dense", "visibility.tree", "visibility.build"],
         deviations: visibilityDense + visibilityTree + visibilityBuild
-    ) { reader, choices in
-        switch reader.op {
-        case "visibility.dense": try denseMask(&reader, choices)
-        case "visibility.tree": try treeIntervals(&reader, choices)
-        default: try documentIntervals(&reader, choices)
+    ) { given, choices in
+        switch given.op {
+        case "visibility.dense": try denseMask(given, choices)
+        case "visibility.tree": try treeIntervals(given, choices)
+        default: try documentIntervals(given, choices)
         }
     }
 
     // MARK: V1
 
-    private static func denseMask(_ reader: inout CaseReader, _ choices: Choices) throws -> CaseResult {
-        var isByQuery = try reader.choice("orientation", MaskOrientation.self) == .byQuery
+    private static func denseMask(_ given: CheckedCase, _ choices: Choices) throws -> CaseResult {
+        var isByQuery = given.choice("orientation", MaskOrientation.self) == .byQuery
         let offset =
-            choices.has("visibility.offset.ignored") ? 0 : try reader.integer("query_offset", in: 0...Int(Int32.max))
-        let keys = try reader.integer("keys", in: 0...1 << 24)
-        let queries = try reader.integer("queries", in: 0...1 << 24)
-        var window = try reader.optionalInteger("window", in: 1...Int(Int32.max))
+            choices.has("visibility.offset.ignored") ? 0 : given.integer("query_offset")
+        let keys = given.integer("keys")
+        let queries = given.integer("queries")
+        var window = given.optionalInteger("window")
         let tokens = isByQuery ? queries : keys
-        let start = try reader.integers("visibility_start", Int32.self, "B", "\(tokens)").map(Int.init)
-        let limit = try reader.integers("visibility_limit", Int32.self, "B", "\(tokens)").map(Int.init)
-        let batch = reader.size("B")
+        let start = given.integers("visibility_start", Int32.self).map(Int.init)
+        let limit = given.integers("visibility_limit", Int32.self).map(Int.init)
+        let batch = given.size("B")
         guard queries * keys <= 1 << 30, batch <= (1 << 30) / max(1, queries * keys) else {
             throw OperationError(.input, "a dense mask of more than 2^30 cells")
         }
@@ -99,9 +99,9 @@ extension DeviationCatalog {
         return lengths.map(Int.init)
     }
 
-    private static func treeIntervals(_ reader: inout CaseReader, _ choices: Choices) throws -> CaseResult {
-        let parents = try reader.integers("parent", Int32.self, "nodes").map(Int.init)
-        let lengths = try checked(try reader.integers("length", Int32.self, "nodes"))
+    private static func treeIntervals(_ given: CheckedCase, _ choices: Choices) throws -> CaseResult {
+        let parents = given.integers("parent", Int32.self).map(Int.init)
+        let lengths = try checked(given.integers("length", Int32.self))
         let nodes = parents.indices
         guard nodes.allSatisfy({ parents[$0] >= -1 && parents[$0] < $0 }) else {
             throw OperationError(.input, "a parent")
@@ -171,11 +171,11 @@ extension DeviationCatalog {
         return result
     }
 
-    private static func documentIntervals(_ reader: inout CaseReader, _ choices: Choices) throws -> CaseResult {
-        var kind = try reader.choice("kind", ["causal", "full", "prefix", "window", "documents"])
-        var window = kind == "window" ? try reader.integer("window", in: 1...Int(Int32.max)) : 1
-        let lengths = try checked(try reader.integers("length", Int32.self, "documents"))
-        var prefixes = kind == "prefix" ? try reader.integers("prefix", Int32.self, "documents").map(Int.init) : []
+    private static func documentIntervals(_ given: CheckedCase, _ choices: Choices) throws -> CaseResult {
+        var kind = given.choice("kind")
+        var window = kind == "window" ? given.integer("window") : 1
+        let lengths = try checked(given.integers("length", Int32.self))
+        var prefixes = kind == "prefix" ? given.integers("prefix", Int32.self).map(Int.init) : []
         let total = lengths.reduce(0, +)
         switch choices.on("visibility.build-window") {
         case "one-more": window += 1

@@ -1,4 +1,4 @@
-import GoldenIO
+import Cases
 
 /// What the wrong elements of an output have in common: where they stand, what they are made of.
 enum WrongElements {

@@ -1,4 +1,4 @@
-import GoldenIO
+import Cases
 import JSON
 
 private let modes = ["rne", "rtz", "rdn", "rup", "rna", "rto", "sr"]

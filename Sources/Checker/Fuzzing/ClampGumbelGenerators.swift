@@ -1,5 +1,5 @@
 import BFloat16
-import GoldenIO
+import Cases
 import Goldens
 import JSON
 import ModelSpec

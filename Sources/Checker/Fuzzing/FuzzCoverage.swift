@@ -1,4 +1,4 @@
-import GoldenIO
+import Cases
 import JSON
 
 /// How many cases there were of each operation, recipe and class.

@@ -1,4 +1,4 @@
-import GoldenIO
+import Cases
 import Goldens
 
 /// In what way an answer is wrong: failures that agree in it, in the operation and in what their cases aim at are one class.

@@ -1,5 +1,5 @@
 import ExactMath
-import GoldenIO
+import Cases
 
 /// The random values of one case: Philox words that the run's seed and the case's number select, and nothing else (G1).
 ///

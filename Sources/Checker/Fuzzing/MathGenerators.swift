@@ -1,5 +1,5 @@
 import ExactMath
-import GoldenIO
+import Cases
 import JSON
 
 let mathGenerators: [CaseGenerator] = MathFunction.allCases.map { function in

@@ -1,5 +1,5 @@
 import ExactMath
-import GoldenIO
+import Cases
 import JSON
 import ModelSpec
 

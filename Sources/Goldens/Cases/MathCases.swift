@@ -1,5 +1,5 @@
 import ExactMath
-import GoldenIO
+import Cases
 
 func mathFiles(_ builder: CaseBuilder) -> [GoldenFilePlan] {
     [

@@ -1,4 +1,4 @@
-import GoldenIO
+import Cases
 
 func randomFiles(_ builder: CaseBuilder) -> [GoldenFilePlan] {
     let tier = builder.tier

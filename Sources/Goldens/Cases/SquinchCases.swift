@@ -1,4 +1,4 @@
-import GoldenIO
+import Cases
 import ModelSpec
 import Reference
 

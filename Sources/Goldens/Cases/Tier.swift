@@ -1,4 +1,4 @@
-import GoldenIO
+import Cases
 import JSON
 import ModelSpec
 

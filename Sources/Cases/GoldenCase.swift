@@ -1,5 +1,10 @@
 import JSON
 
+/// The groups of datasets in a case, in the order in which they stand in a file.
+public enum CaseGroup: String, CaseIterable, Sendable {
+    case inputs, outputs, truth, bounds, intermediates
+}
+
 /// A tensor and the name of its dataset.
 public struct NamedTensor: Sendable, Hashable {
     public let name: String

@@ -81,7 +81,7 @@ extension Tensor {
         self.init(unchecked: type, shape: shape, bytes: bytes)
     }
 
-    init(unchecked type: ElementType, shape: [Int], bytes: [UInt8]) {
+    package init(unchecked type: ElementType, shape: [Int], bytes: [UInt8]) {
         self.type = type
         self.shape = shape
         self.bytes = bytes
