@@ -3,23 +3,25 @@ import JSON
 import ModelSpec
 import Platform
 
-/// One key of a configuration: how its value is read and written.
-private struct ConfigurationKey {
-    let name: String
-    let isFloat: Bool
+/// One key of a configuration: what it may be, and how its value is read and written.
+struct ConfigurationKey {
+    let key: RecipeKey
     let read: (JSONValue, inout ModelConfiguration) throws(ConfigurationError) -> Void
     let write: (ModelConfiguration) -> JSONValue
 
+    var name: String { key.name }
+    var isFloat: Bool { if case .fp32 = key.kind { true } else { false } }
+
     static func integer(_ name: String, _ path: any WritableKeyPath<ModelConfiguration, Int> & Sendable) -> Self {
         Self(
-            name: name, isFloat: false,
+            key: RecipeKey(name: name, kind: .integer(0...Int.max)),
             read: { (value, c) throws(ConfigurationError) in c[keyPath: path] = try integer(name, value) },
             write: { .integer(Int64($0[keyPath: path])) })
     }
 
     static func integers(_ name: String, _ path: any WritableKeyPath<ModelConfiguration, [Int]> & Sendable) -> Self {
         Self(
-            name: name, isFloat: false,
+            key: RecipeKey(name: name, kind: .integers),
             read: { (value, c) throws(ConfigurationError) in
                 guard case .array(let values) = value else {
                     throw ConfigurationError(name, "is \(value.text); expected an array of integers")
@@ -33,7 +35,7 @@ private struct ConfigurationKey {
 
     static func flag(_ name: String, _ path: any WritableKeyPath<ModelConfiguration, Bool> & Sendable) -> Self {
         Self(
-            name: name, isFloat: false,
+            key: RecipeKey(name: name, kind: .flag),
             read: { (value, c) throws(ConfigurationError) in
                 guard case .bool(let flag) = value else {
                     throw ConfigurationError(name, "is \(value.text); expected true or false")
@@ -47,7 +49,7 @@ private struct ConfigurationKey {
         _ name: String, _ path: any WritableKeyPath<ModelConfiguration, Choice> & Sendable
     ) -> Self {
         Self(
-            name: name, isFloat: false,
+            key: RecipeKey(name: name, kind: .choice(Choice.allCases.map(\.rawValue))),
             read: { (value, c) throws(ConfigurationError) in
                 guard case .string(let text) = value, let choice = Choice(rawValue: text) else {
                     let known = Choice.allCases.map(\.rawValue).joined(separator: ", ")
@@ -60,7 +62,7 @@ private struct ConfigurationKey {
 
     static func float(_ name: String, _ path: any WritableKeyPath<ModelConfiguration, Float> & Sendable) -> Self {
         Self(
-            name: name, isFloat: true,
+            key: RecipeKey(name: name, kind: .fp32(.any)),
             read: { (value, c) throws(ConfigurationError) in
                 switch value {
                 case .integer(let number): c[keyPath: path] = Float(number)
@@ -80,7 +82,8 @@ private struct ConfigurationKey {
 }
 
 extension ModelConfiguration {
-    private static var keys: [ConfigurationKey] {
+    /// The keys in their order; `seed`, of 16 hex digits, follows them.
+    static var keys: [ConfigurationKey] {
         [
             .integer("vocabulary", \.vocabulary), .integer("width", \.width), .integer("layers", \.layers),
             .integer("heads", \.heads), .integer("key_value_heads", \.keyValueHeads),

@@ -335,6 +335,10 @@ extension OperationSignature {
             "layer.relu2", .layers, "the square of the positive part and its gradient", clauses: ["T2", "F3"],
             inputs: [.bf16("x", "n"), .fp32("dy", "n")], outputs: [.fp32("y", "n"), .fp32("dx", "n")]),
         Self(
+            "layer.swiglu", .layers, "the gated unit silu(gate) * up and its gradients", clauses: ["T8", "E1", "F3"],
+            inputs: [.bf16("gate", "n"), .bf16("up", "n"), .fp32("dy", "n")],
+            outputs: [.fp32("y", "n"), .fp32("dgate", "n"), .fp32("dup", "n")]),
+        Self(
             "layer.linear", .layers, "a linear layer over (batch, token) rows and its gradients",
             clauses: ["T2", "D1", "D2", "D3", "D4", "Q1", "Q2", "Q3"],
             recipe: [
