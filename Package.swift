@@ -118,7 +118,8 @@ let package = Package(
         .target(
             name: "Checker",
             dependencies: [
-                "BFloat16", "CTouchstonePlugin", "ExactMath", "Goldens", "Cases", "GoldenIO", "JSON", "ModelSpec", "Pages",
+                "BFloat16", "CTouchstonePlugin", "ExactMath", "Goldens", "Cases", "GoldenIO", "JSON", "ModelSpec",
+                "Pages",
                 "Platform", "Reference",
                 .product(name: "Subprocess", package: "swift-subprocess"),
             ],
@@ -135,14 +136,16 @@ let package = Package(
         .target(
             name: "Studies",
             dependencies: [
-                "BFloat16", "Engine", "EngineOperations", "ExactMath", "Cases", "GoldenIO", "Goldens", "JSON", "Kernels",
+                "BFloat16", "Engine", "EngineOperations", "ExactMath", "Cases", "GoldenIO", "Goldens", "JSON",
+                "Kernels",
                 "ModelSpec",
                 "Pages", "Platform", "Reference", "TrainingData",
             ], swiftSettings: strict),
         .executableTarget(
             name: "touchstone",
             dependencies: [
-                "Checker", "Engine", "EngineOperations", "EngineProver", "Kernels", "Goldens", "Cases", "GoldenIO", "JSON",
+                "Checker", "Engine", "EngineOperations", "EngineProver", "Kernels", "Goldens", "Cases", "GoldenIO",
+                "JSON",
                 "ModelSpec", "MPIRanks",
                 "BFloat16",
                 "ExactMath", "Pages", "Prover", "Reference",
@@ -166,7 +169,8 @@ let package = Package(
         .testTarget(
             name: "EngineTests",
             dependencies: [
-                "BFloat16", "Checker", "Engine", "EngineOperations", "EngineProver", "ExactMath", "Cases", "GoldenIO", "Goldens",
+                "BFloat16", "Checker", "Engine", "EngineOperations", "EngineProver", "ExactMath", "Cases", "GoldenIO",
+                "Goldens",
                 "JSON", "Kernels", "KernelsEmulated", "ModelSpec", "Platform", "Prover", "Reference", "TrainingData",
             ], swiftSettings: strict),
         .testTarget(
@@ -184,7 +188,9 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "StudiesTests",
-            dependencies: ["Engine", "ExactMath", "Cases", "GoldenIO", "ModelSpec", "Pages", "Studies", "TrainingData"],
+            dependencies: [
+                "Engine", "ExactMath", "Cases", "GoldenIO", "ModelSpec", "Pages", "Studies", "TrainingData",
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "TrainingDataTests", dependencies: ["TrainingData", "JSON", "ModelSpec", "Reference"],

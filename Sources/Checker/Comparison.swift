@@ -1,4 +1,5 @@
 import Cases
+import Goldens
 
 /// What is allowed to an output, and whether somebody asked for it.
 struct AppliedPolicy {
@@ -66,7 +67,7 @@ struct OutputComparison {
     /// The implementation's case, whose other outputs some tests need.
     var answer: CaseView?
 
-    /// kappa of clause Q3 where the recipe does not say it.
+    /// kappa of clause Q3 for sums in fp32.
     static let standardKappa = 4.0
     /// Elements in memory at a time.
     static let slab = 1 << 17
@@ -90,7 +91,7 @@ struct OutputComparison {
         var bound: OutputBound?
         if effective == .bound, fields != nil {
             // Derived bounds cost a computation: made once something differs.
-            bound = storedBound
+            bound = try storedBound()
             if DerivedBounds.has(goldenCase.op, name) {
                 if try isEqual(got) { bound = nil } else { bound = try DerivedBounds.make(goldenCase, name) ?? bound }
             }
@@ -187,12 +188,12 @@ struct OutputComparison {
 
     /// truth and bounds as the golden file gives them, with the factor kappa * 2^-24 * sqrt(n + 1) of Q3; nil where the case has none for this
     /// output.
-    private var storedBound: OutputBound? {
+    private func storedBound() throws -> OutputBound? {
         guard let truth = goldenCase[.truth, name], let bounds = goldenCase[.bounds, name], truth.type == .fp64,
             bounds.type == .fp64, truth.count == expected.count, bounds.count == expected.count
         else { return nil }
-        let n = Double(goldenCase.integer("n") ?? 0)
-        let kappa = goldenCase.number("kappa") ?? Self.standardKappa
+        let constants = try BoundConstants(goldenCase.op, goldenCase.recipe) { goldenCase[.inputs, $0] }
+        let (kappa, n) = constants.map { (Double($0.kappa), Double($0.n)) } ?? (Self.standardKappa, 0)
         return OutputBound(truth: truth, bounds: bounds, factor: kappa * power(-24) * (n + 1).squareRoot())
     }
 

@@ -1,5 +1,5 @@
-import Foundation
 import Cases
+import Foundation
 
 /// Bounds of outputs beside which the goldens have none, or only a loose one, computed from the inputs (Q5): `z`, `max` and `sum` of
 /// attention.forward, `z` and `losses` of the losses. fp64 arithmetic, whose own errors are 2^-29 of the tolerances.

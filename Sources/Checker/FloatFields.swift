@@ -1,5 +1,5 @@
-import Foundation
 import Cases
+import Foundation
 
 /// A floating-point format by its fields; enough to order its values and to take them apart.
 struct FloatFields {

@@ -1,6 +1,6 @@
 import BFloat16
-import ExactMath
 import Cases
+import ExactMath
 import Goldens
 import JSON
 import ModelSpec
@@ -24,9 +24,8 @@ public struct StepTrace: Sendable {
                 .unknownOperation, "a trace is a case of training.step, not of '\(goldenCase.op)'",
                 caseName: goldenCase.name)
         }
-        var reader = CaseReader(goldenCase)
         let training: TrainingCase
-        do { training = try TrainingCase(given) } catch var error as OperationError {
+        do { training = TrainingCase(try CheckedCase(goldenCase)) } catch var error as OperationError {
             error.caseName = goldenCase.name
             throw error
         }

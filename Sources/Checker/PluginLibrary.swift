@@ -1,5 +1,5 @@
-import Dispatch
 import Cases
+import Dispatch
 import Platform
 
 /// A shared library with the functions of `touchstone.h`, loaded in a process of its own.

@@ -1,5 +1,5 @@
-import Foundation
 import Cases
+import Foundation
 import Reference
 
 /// Goodness of fit of outputs drawn by an implementation's own generator (Q6).

@@ -1,5 +1,5 @@
-import Engine
 import Cases
+import Engine
 import Goldens
 import Kernels
 import ModelSpec
@@ -121,7 +121,6 @@ private struct AttentionCase {
         pass = AttentionPass(
             batch: given.size("B"), heads: h, keyValueHeads: g, queries: given.size("Q"), keys: given.size("T"),
             dimension: given.size("D"), scale: scale, recipe: dot)
-        let tokens = orientation == .byQuery ? "Q" : "T"
         let visibility = try Visibility(
             orientation: orientation, batch: pass.batch, queries: pass.queries, keys: pass.keys,
             start: given.integers("visibility_start", Int32.self),

@@ -1,5 +1,5 @@
-import Engine
 import Cases
+import Engine
 import Goldens
 
 /// What the engine answers to golden cases: the operations of ``Goldens/OperationCatalog`` by other means, outputs alone.

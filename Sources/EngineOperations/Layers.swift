@@ -1,5 +1,5 @@
-import Engine
 import Cases
+import Engine
 import Goldens
 import Kernels
 import ModelSpec

@@ -1,5 +1,5 @@
-import Engine
 import Cases
+import Engine
 
 /// The chain of T6 over steps whose ranks are processes, on rank 0 in the end: the one of ranks in one process.
 ///

@@ -1,5 +1,5 @@
-import Engine
 import Cases
+import Engine
 import Goldens
 import Kernels
 import ModelSpec
@@ -15,7 +15,6 @@ let techniqueOperations: [(String, EngineCatalog.Compute)] = [
             let keys = given.integer("keys")
             let queries = given.integer("queries")
             let window = given.optionalInteger("window")
-            let tokens = "\(orientation == .byQuery ? queries : keys)"
             let start = given.integers("visibility_start", Int32.self)
             let limit = given.integers("visibility_limit", Int32.self)
             let batch = given.size("B")

@@ -1,5 +1,5 @@
-import Engine
 import Cases
+import Engine
 import Goldens
 import ModelSpec
 
@@ -7,7 +7,7 @@ let trainingOperations: [(String, EngineCatalog.Compute)] = [
     (
         "training.step",
         { given, context in
-            let training = try TrainingCase(given)
+            let training = TrainingCase(given)
             let trainer = Trainer(training.configuration, context)
             var index = 0
             trainer.withState { state in

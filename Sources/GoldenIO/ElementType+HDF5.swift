@@ -1,5 +1,5 @@
-import Cases
 import CHDF5
+import Cases
 
 /// An element type as a file stores it.
 struct StoredType {

@@ -1,5 +1,5 @@
-import Cases
 import CHDF5
+import Cases
 import Foundation
 import JSON
 import Platform

@@ -1,5 +1,5 @@
-import Cases
 import CHDF5
+import Cases
 import Platform
 
 /// A string attribute: a scalar or an array of one string; nil if absent.

@@ -1,5 +1,5 @@
-import Cases
 import CHDF5
+import Cases
 import Platform
 
 /// What a dataset says of itself, checked against the file before memory is taken for its elements.

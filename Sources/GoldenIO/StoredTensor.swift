@@ -1,5 +1,5 @@
-import Cases
 import CHDF5
+import Cases
 import JSON
 import Platform
 

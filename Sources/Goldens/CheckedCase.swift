@@ -167,6 +167,49 @@ package struct CheckedCase: Sendable {
 
     // MARK: Checking the inputs
 
+    /// What the signature demands of an answer and this one is not: outputs, and truth and bounds where they stand. A letter that no input binds is
+    /// bound by the first output that has it.
+    package func complaints(outputs: TensorGroup, truth: TensorGroup, bounds: TensorGroup) -> [String] {
+        var sizes = sizes
+        var list: [String] = []
+        let expected = signature.outputs.filter(isPresent)
+        for output in expected {
+            guard let tensor = outputs[output.name] else {
+                list.append("outputs/\(output.name) is missing; expected \(expectation(of: output))")
+                continue
+            }
+            let shape = output.shape.enumerated().map { axis, dimension -> Int in
+                switch dimension {
+                case .fixed(let size): return size
+                case .blocks(let letter): return ((sizes[letter] ?? 0) + 7) / 8
+                case .letter(let letter):
+                    if sizes[letter] == nil, axis < tensor.shape.count { sizes[letter] = tensor.shape[axis] }
+                    return sizes[letter] ?? 0
+                }
+            }
+            if !types(of: output).contains(tensor.type) || tensor.shape != shape {
+                list.append(
+                    "outputs/\(output.name) is \(tensor.type.rawValue) \(tensor.shape); expected \(expectation(of: output)), \(shape)"
+                )
+            }
+            for (group, tensors) in [("truth", truth), ("bounds", bounds)] {
+                guard let beside = tensors[output.name] else { continue }
+                if !output.isBounded || beside.type != .fp64 || beside.shape != shape {
+                    list.append(
+                        "\(group)/\(output.name) is \(beside.type.rawValue) \(beside.shape); expected fp64 \(shape) beside a bounded output"
+                    )
+                }
+            }
+        }
+        let known = Set(expected.map(\.name))
+        for name in outputs.names + truth.names + bounds.names where !known.contains(name) {
+            // The parameters' new state, whose names the configuration gives.
+            if signature.takesConfiguration, name.contains(".") { continue }
+            list.append("unexpected dataset '\(name)'")
+        }
+        return list
+    }
+
     private mutating func checkInputs(_ inputs: [TensorSignature]) throws(OperationError) {
         for input in inputs {
             guard let tensor = goldenCase.inputs[input.name] else {
@@ -329,7 +372,8 @@ private enum RecipeValue {
         let float = Float(bitPattern: UInt32(pattern))
         if let fromNumber, fromNumber.bitPattern != float.bitPattern {
             throw OperationError(
-                .recipe, "\(op): recipe keys '\(name)' and '\(name)_bits' disagree: \(fromNumber) and \(float) (\(digits))")
+                .recipe,
+                "\(op): recipe keys '\(name)' and '\(name)_bits' disagree: \(fromNumber) and \(float) (\(digits))")
         }
         return float
     }

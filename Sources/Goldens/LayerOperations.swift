@@ -1,6 +1,6 @@
 import BFloat16
-import ExactMath
 import Cases
+import ExactMath
 import ModelSpec
 import Reference
 
@@ -44,6 +44,16 @@ let layerOperations: [Operation] = [
         result.output("dx", ReLUSquared.backward(u: x, dy: dy), [x.count])
         return result
     },
+    Operation("layer.swiglu") { given in
+        let gate = given.bf16("gate").map(BFloat16.init(bitPattern:))
+        let up = given.bf16("up").map(BFloat16.init(bitPattern:))
+        let gradients = SwiGLU.backward(gate: gate, up: up, dy: given.floats("dy"))
+        var result = CaseResult()
+        result.output("y", SwiGLU.forward(gate: gate, up: up), [gate.count])
+        result.output("dgate", gradients.gate, [gate.count])
+        result.output("dup", gradients.up, [gate.count])
+        return result
+    },
     Operation("layer.linear") { given in
         let recipe = given.choice("dot", DotRecipe.self)
         let x = given.bf16("x").map(BFloat16.init(bitPattern:))
@@ -58,7 +68,8 @@ let layerOperations: [Operation] = [
         result.output(
             "dx",
             Linear.inputGradient(
-                dy, weight: weight, rows: b * t, inputs: inputs, outputs: outputs, recipe: recipe), [b, t, inputs], as: type)
+                dy, weight: weight, rows: b * t, inputs: inputs, outputs: outputs, recipe: recipe), [b, t, inputs],
+            as: type)
         result.output(
             "dw",
             Linear.weightGradient(

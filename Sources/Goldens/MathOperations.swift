@@ -1,5 +1,5 @@
-import ExactMath
 import Cases
+import ExactMath
 import Platform
 
 // The operations `math.*`: clause E1. [n] in, [n] out.

@@ -103,6 +103,9 @@ extension ModelConfiguration {
         ]
     }
 
+    /// What a key of a configuration may be; nil if there is no such key.
+    package static func key(_ name: String) -> RecipeKey? { keys.first { $0.name == name }?.key }
+
     /// The names of all keys, in their order; every fp32 one may have a twin `KEY_bits`.
     public static var keyNames: [String] { keys.map(\.name) + ["seed"] }
 

@@ -1,5 +1,5 @@
-import ExactMath
 import Cases
+import ExactMath
 
 // The operations `random.*`: clauses G1-G4.
 

@@ -1,8 +1,8 @@
+import Cases
 import Engine
 import EngineOperations
 import ExactMath
 import Foundation
-import Cases
 import GoldenIO
 import Goldens
 import JSON

@@ -1,10 +1,11 @@
 import ArgumentParser
+import Cases
 import Checker
 import EngineOperations
 import Foundation
-import Cases
 import GoldenIO
 import Goldens
+import ModelSpec
 import Platform
 
 struct Check: ParsableCommand {

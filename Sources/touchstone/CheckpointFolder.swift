@@ -1,6 +1,6 @@
+import Cases
 import EngineOperations
 import Foundation
-import Cases
 import Platform
 
 /// A folder of a run's checkpoints, locked while the run lasts. Where ranks are processes all make the same calls, and rank 0 locks, reads and writes.

@@ -1,6 +1,6 @@
 import ArgumentParser
-import Checker
 import Cases
+import Checker
 import GoldenIO
 import Platform
 

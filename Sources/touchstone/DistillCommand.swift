@@ -1,9 +1,9 @@
 import ArgumentParser
+import Cases
 import Engine
 import EngineOperations
 import ExactMath
 import Foundation
-import Cases
 import Goldens
 import JSON
 import ModelSpec

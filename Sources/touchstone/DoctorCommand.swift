@@ -1,8 +1,8 @@
 import ArgumentParser
+import Cases
 import Checker
 import Engine
 import Foundation
-import Cases
 import GoldenIO
 import Goldens
 import JSON

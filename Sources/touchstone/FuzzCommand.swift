@@ -1,11 +1,12 @@
 import ArgumentParser
+import Cases
 import Checker
 import EngineOperations
 import Foundation
-import Cases
 import GoldenIO
 import Goldens
 import JSON
+import ModelSpec
 import Platform
 
 extension Policy: ExpressibleByArgument {

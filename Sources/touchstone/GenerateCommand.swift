@@ -1,6 +1,6 @@
 import ArgumentParser
-import Foundation
 import Cases
+import Foundation
 import GoldenIO
 import Goldens
 import ModelSpec

@@ -1,9 +1,9 @@
 import ArgumentParser
+import Cases
 import Checker
 import Engine
 import EngineOperations
 import Foundation
-import Cases
 import GoldenIO
 import Goldens
 import JSON

@@ -24,7 +24,7 @@ struct Touchstone: ParsableCommand {
             Mutate.self,
             Train.self, Bench.self,
             DataCommand.self, Distill.self, StudyCommand.self,
-            Diff.self, Dump.self,
+            Operations.self, Diff.self, Dump.self,
             Hash.self,
             Prove.self, Doctor.self, Demo.self, PluginHostCommand.self,
         ])

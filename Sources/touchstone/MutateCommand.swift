@@ -1,10 +1,11 @@
 import ArgumentParser
+import Cases
 import Checker
 import Foundation
-import Cases
 import GoldenIO
 import Goldens
 import JSON
+import ModelSpec
 import Platform
 
 struct Mutate: ParsableCommand {

@@ -1,9 +1,10 @@
 import ArgumentParser
+import Cases
 import Checker
 import Foundation
-import Cases
 import GoldenIO
 import Goldens
+import ModelSpec
 import Platform
 
 extension NaNRule: ExpressibleByArgument {}

@@ -1,10 +1,10 @@
 import ArgumentParser
+import Cases
 import Checker
 import Engine
 import EngineOperations
 import ExactMath
 import Foundation
-import Cases
 import GoldenIO
 import Goldens
 import JSON

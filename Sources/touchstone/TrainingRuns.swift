@@ -1,9 +1,9 @@
 import BFloat16
+import Cases
 import Checker
 import Engine
 import EngineOperations
 import Foundation
-import Cases
 import Goldens
 import Kernels
 import MPIRanks

@@ -1,7 +1,7 @@
 import ArgumentParser
+import Cases
 import Checker
 import Foundation
-import Cases
 import Goldens
 import Platform
 

@@ -1,5 +1,5 @@
-import Foundation
 import Cases
+import Foundation
 import GoldenIO
 import Goldens
 import Testing
@@ -47,8 +47,7 @@ struct DeviationTests {
         let compute = try #require(family.compute)
         for op in family.operations {
             for golden in ShippedCases.byOperation[op] ?? [] {
-                var reader = CaseReader(golden)
-                let outputs = try compute(given, Choices()).outputs
+                let outputs = try compute(CheckedCase(golden), Choices()).outputs
                 for named in golden.outputs.tensors {
                     let got = try #require(outputs[named.name], "\(op) \(golden.name) \(named.name)")
                     #expect(got.shape == named.tensor.shape)

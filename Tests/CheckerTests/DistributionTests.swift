@@ -1,7 +1,7 @@
 import BFloat16
+import Cases
 import Checker
 import ExactMath
-import Cases
 import Goldens
 import JSON
 import Testing

@@ -1,6 +1,6 @@
+import Cases
 import Checker
 import Foundation
-import Cases
 import JSON
 
 // Implementations as others write them, in the processor's fp32: orders of summation that are legal, and arithmetic that is not.

@@ -1,5 +1,5 @@
-import Checker
 import Cases
+import Checker
 import GoldenIO
 import Testing
 

@@ -1,6 +1,6 @@
+import Cases
 import Checker
 import Foundation
-import Cases
 import GoldenIO
 import Testing
 

@@ -1,6 +1,6 @@
+import Cases
 import Checker
 import ExactMath
-import Cases
 import Goldens
 import JSON
 import ModelSpec

@@ -1,6 +1,6 @@
+import Cases
 import Engine
 import Foundation
-import Cases
 import GoldenIO
 import JSON
 import Testing

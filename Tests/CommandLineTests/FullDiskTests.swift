@@ -1,5 +1,5 @@
-import Foundation
 import Cases
+import Foundation
 import GoldenIO
 import Platform
 import Testing

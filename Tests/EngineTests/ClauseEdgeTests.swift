@@ -1,8 +1,8 @@
 import BFloat16
+import Cases
 import Engine
 import EngineOperations
 import ExactMath
-import Cases
 import Goldens
 import JSON
 import Kernels

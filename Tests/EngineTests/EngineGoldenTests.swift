@@ -1,7 +1,7 @@
+import Cases
 import Engine
 import EngineOperations
 import Foundation
-import Cases
 import GoldenIO
 import Goldens
 import Kernels

@@ -1,7 +1,7 @@
+import Cases
 import Checker
 import Engine
 import EngineOperations
-import Cases
 import Goldens
 import JSON
 import Kernels

@@ -1,7 +1,7 @@
 import BFloat16
+import Cases
 import Checker
 import Engine
-import Cases
 import Goldens
 import JSON
 import ModelSpec

@@ -1,7 +1,7 @@
 import BFloat16
+import Cases
 import Engine
 import EngineOperations
-import Cases
 import GoldenIO
 import Goldens
 import ModelSpec
@@ -88,8 +88,7 @@ struct StepTraceTests {
     @Test("the goldens' steps", arguments: steps.map(\.name))
     func goldens(name: String) throws {
         let golden = try #require(Self.steps.first { $0.name == name })
-        var reader = CaseReader(golden)
-        let training = try TrainingCase(given)
+        let training = TrainingCase(try CheckedCase(golden))
         let state = TrainingState(
             weights: training.weights, firstMoments: training.firstMoments, secondMoments: training.secondMoments,
             residuals: training.residuals)
@@ -102,8 +101,7 @@ struct StepTraceTests {
     @Test("twenty steps in every combination of features that the goldens have", arguments: steps.map(\.name))
     func twentySteps(name: String) throws {
         let golden = try #require(Self.steps.first { $0.name == name })
-        var reader = CaseReader(golden)
-        let training = try TrainingCase(given)
+        let training = TrainingCase(try CheckedCase(golden))
         let state = TrainingState(
             weights: training.weights, firstMoments: training.firstMoments, secondMoments: training.secondMoments,
             residuals: training.residuals)

@@ -1,6 +1,7 @@
 import Cases
 import Goldens
 import JSON
+import ModelSpec
 import Testing
 
 @Suite("The catalogue of operations")

@@ -1,7 +1,7 @@
+import Cases
 import Engine
 import ExactMath
 import Foundation
-import Cases
 import GoldenIO
 import ModelSpec
 import Reference

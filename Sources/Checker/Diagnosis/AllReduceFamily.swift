@@ -1,5 +1,5 @@
-import ExactMath
 import Cases
+import ExactMath
 import Goldens
 import ModelSpec
 
@@ -102,10 +102,10 @@ extension DeviationCatalog {
         let hasFeedback = given.flag("feedback")
         let g = given.floats("g")
         let (ranks, n) = (given.size("W"), given.size("n"))
-        let e = hasFeedback ? given.floats("e") : []
+        let e = given.floats("e")
         let isStochastic = variant == .stochastic15
-        let random = isStochastic ? given.integers("random", UInt32.self) : []
-        var randomReduced = isStochastic ? given.integers("random_reduced", UInt32.self) : []
+        let random = given.integers("random", UInt32.self)
+        var randomReduced = given.integers("random_reduced", UInt32.self)
         guard ranks >= 1 else { throw OperationError(.input, "no ranks") }
         let codec = SquinchCodec(variant, choices)
         let blocks = (n + 7) / 8

@@ -1,6 +1,6 @@
 import BFloat16
-import ExactMath
 import Cases
+import ExactMath
 import Goldens
 import JSON
 

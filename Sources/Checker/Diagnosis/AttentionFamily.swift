@@ -1,5 +1,5 @@
-import ExactMath
 import Cases
+import ExactMath
 import Goldens
 import ModelSpec
 
@@ -123,7 +123,6 @@ struct AttentionVariant {
         (key, value) = choices.has("attention.inputs.keys-and-values-exchanged") ? (values, keys) : (keys, values)
         (b, h, g) = (given.size("B"), given.size("H"), given.size("G"))
         (q, t, d) = (given.size("Q"), given.size("T"), given.size("D"))
-        let tokens = orientation == .byQuery ? "Q" : "T"
         start = given.integers("visibility_start", Int32.self)
         limit = given.integers("visibility_limit", Int32.self)
 

@@ -1,8 +1,9 @@
 import BFloat16
-import ExactMath
 import Cases
+import ExactMath
 import Goldens
 import JSON
+import ModelSpec
 
 // bf16.*: clauses B under choices. Elementwise, so that a deviation is a function of an element's inputs.
 

@@ -1,5 +1,5 @@
-import ExactMath
 import Cases
+import ExactMath
 import Goldens
 import JSON
 import ModelSpec
@@ -12,15 +12,14 @@ extension DeviationCatalog {
         deviations: clampLimit + clampForward + clampBackward + clampSquares
     ) { given, choices in
         let isStatic = given.op == "clamp.static"
-        let given = given.float(isStatic ? "limit" : "kappa")
+        let parameter = given.float(isStatic ? "limit" : "kappa")
         let activation = given.choice("activation", ClampActivation.self)
         let gradient = given.choice("gradient", ClampGradient.self)
         let int8 = given.flag("int8")
-        var limit = given
+        var limit = parameter
         if !isStatic {
             let w = given.bf16("w").map(Float.init(bf16:))
-            guard !w.isEmpty else { throw OperationError(.input, "no weights") }
-            limit = dynamicLimit(w, given.size("n"), given.size("m"), kappa: given, choices)
+            limit = dynamicLimit(w, given.size("n"), given.size("m"), kappa: parameter, choices)
         }
         let squares =
             switch choices.on("clamp.square") {
@@ -35,7 +34,7 @@ extension DeviationCatalog {
             let root = dynamicLimit(
                 given.bf16("w").map(Float.init(bf16:)), given.size("n"), given.size("m"), kappa: 1,
                 choices)
-            limit = given * (root * root)
+            limit = parameter * (root * root)
         }
         for _ in 0..<squares { limit *= limit }
         switch choices.on("clamp.limit") {

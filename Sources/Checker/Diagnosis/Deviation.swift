@@ -92,7 +92,7 @@ public enum DeviationCatalog {
         bfloat16Family, dotFamily, sumFamily, mathFamily, randomFamily,
         squinchFamily, allReduceFamily, clampFamily, gumbelFamily, visibilityFamily,
         attentionForwardFamily, attentionBackwardFamily, rowsFamily, rmsnormFamily, ropeFamily, reluSquaredFamily,
-        linearFamily,
+        swigluFamily, linearFamily,
         embeddingFamily, crossEntropyFamily, sparseCrossEntropyFamily, adamwFamily, trainingFamily,
     ]
 
@@ -106,6 +106,9 @@ public enum DeviationCatalog {
         }
         return all
     }()
+
+    /// The operations that have a family of their own.
+    package static var operations: [String] { families.flatMap(\.operations) }
 
     static func family(of op: String) -> VariantFamily? { familyByOperation[op] }
 
@@ -136,8 +139,7 @@ public enum DeviationCatalog {
         do {
             if isComputed {
                 guard let compute = familyByOperation[question.op]?.compute else { return nil }
-                var reader = CaseReader(question)
-                outputs = try compute(given, Choices(deviations)).outputs
+                outputs = try compute(CheckedCase(question), Choices(deviations)).outputs
             } else {
                 outputs = try OperationCatalog.evaluate(question).outputs
             }

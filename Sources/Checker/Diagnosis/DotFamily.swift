@@ -1,6 +1,6 @@
 import BFloat16
-import ExactMath
 import Cases
+import ExactMath
 import Goldens
 import ModelSpec
 
@@ -64,7 +64,7 @@ extension DeviationCatalog {
             }
         }
         var result = CaseResult()
-        result.output("d", d, [m, n])
+        result.output("d", d, [m, n], as: given.choice("output", ElementType.self))
         return result
     }
 

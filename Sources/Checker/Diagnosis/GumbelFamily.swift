@@ -1,5 +1,5 @@
-import ExactMath
 import Cases
+import ExactMath
 import Goldens
 import JSON
 
@@ -126,8 +126,7 @@ extension DeviationCatalog {
         return logits
     }
 
-    private static func topK(_ given: CheckedCase, _ noise: GumbelNoise, _ choices: Choices) throws -> CaseResult
-    {
+    private static func topK(_ given: CheckedCase, _ noise: GumbelNoise, _ choices: Choices) throws -> CaseResult {
         let k = given.integer("k")
         let logits = try checked(given.floats("logits"))
         let (n, v) = (given.size("N"), given.size("V"))

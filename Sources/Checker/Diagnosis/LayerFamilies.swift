@@ -1,5 +1,5 @@
-import ExactMath
 import Cases
+import ExactMath
 import Goldens
 import ModelSpec
 
@@ -374,6 +374,67 @@ extension DeviationCatalog {
         return result
     }
 
+    // MARK: - SwiGLU
+
+    static let swigluFamily = VariantFamily(
+        name: "swiglu", operations: ["layer.swiglu"],
+        deviations: named(
+            "swiglu", ["T8"],
+            [
+                ("inputs.exchanged", "takes gate for up and up for gate"),
+                ("silu.sigmoid", "takes the sigmoid for silu, as GLU does"),
+                ("silu.relu", "takes the positive part for silu, as ReGLU does"),
+                ("silu.multiplied", "multiplies the gate by 1 / (1 + exp(-gate)) instead of dividing by it"),
+                ("silu.bf16", "rounds silu to bf16 before the product"),
+                ("silu.identity", "leaves silu out"),
+                ("silu.positive-exponent", "takes exp(gate) for exp(-gate)"),
+                ("slope.sigmoid", "takes the sigmoid for the slope of silu"),
+                ("slope.without-gate", "takes s (1 - s), the slope of the sigmoid"),
+                ("slope.of-silu", "computes the slope as s + silu (1 - s)"),
+                ("slope.bf16", "rounds the slope to bf16"),
+                ("output.bf16", "rounds y to bf16"),
+                ("dup.of-gate", "takes dy gate for dup"),
+                ("dgate.up-missing", "leaves up out of dgate"),
+            ]), compute: swiglu)
+
+    @Sendable private static func swiglu(_ given: CheckedCase, _ choices: Choices) throws -> CaseResult {
+        var (gate, up) = (given.bf16("gate").map(Float.init(bf16:)), given.bf16("up").map(Float.init(bf16:)))
+        let dy = given.floats("dy")
+        if choices.has("swiglu.inputs.exchanged") { (gate, up) = (up, gate) }
+        var (y, dgate, dup): ([Float], [Float], [Float]) = ([], [], [])
+        for index in gate.indices {
+            let (g, u) = (gate[index], up[index])
+            let d = 1 + CorrectlyRounded.exp(choices.has("swiglu.silu.positive-exponent") ? g : -g)
+            let s = 1 / d
+            var silu = g / d
+            switch choices.on("swiglu.silu") {
+            case "sigmoid"?: silu = s
+            case "relu"?: silu = g.isNaN || g > 0 ? g : 0
+            case "multiplied"?: silu = g * s
+            case "bf16"?: silu = SumVariant.bf16(silu)
+            case "identity"?: silu = g
+            default: break
+            }
+            var slope = s * (1 + g * (1 - s))
+            switch choices.on("swiglu.slope") {
+            case "sigmoid"?: slope = s
+            case "without-gate"?: slope = s * (1 - s)
+            case "of-silu"?: slope = s + silu * (1 - s)
+            case "bf16"?: slope = SumVariant.bf16(slope)
+            default: break
+            }
+            let product = silu * u
+            y.append(choices.has("swiglu.output.bf16") ? SumVariant.bf16(product) : product)
+            dup.append(dy[index] * (choices.has("swiglu.dup.of-gate") ? g : silu))
+            dgate.append((choices.has("swiglu.dgate.up-missing") ? dy[index] : dy[index] * u) * slope)
+        }
+        var result = CaseResult()
+        result.output("y", y, [y.count])
+        result.output("dgate", dgate, [y.count])
+        result.output("dup", dup, [y.count])
+        return result
+    }
+
     // MARK: - Linear
 
     static let linearFamily = VariantFamily(
@@ -453,9 +514,9 @@ extension DeviationCatalog {
             }
         }
         var result = CaseResult()
-        result.output("y", y, [b, t, outputs])
-        result.output("dx", dx, [b, t, inputs])
-        result.output("dw", dw, [inputs, outputs])
+        result.output("y", y, [b, t, outputs], as: given.choice("output", ElementType.self))
+        result.output("dx", dx, [b, t, inputs], as: given.choice("output", ElementType.self))
+        result.output("dw", dw, [inputs, outputs], as: given.choice("dw_output", ElementType.self))
         return result
     }
 

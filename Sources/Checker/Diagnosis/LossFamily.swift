@@ -1,5 +1,5 @@
-import ExactMath
 import Cases
+import ExactMath
 import Goldens
 
 // layer.crossEntropy and layer.sparseCrossEntropy: clauses T2, K4 and Z4 once more, under choices.

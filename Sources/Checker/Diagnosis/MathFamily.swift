@@ -1,6 +1,7 @@
-import ExactMath
 import Cases
+import ExactMath
 import Goldens
+import ModelSpec
 
 // math.* and random.*: clauses E and G under choices.
 

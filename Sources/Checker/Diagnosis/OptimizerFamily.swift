@@ -1,5 +1,5 @@
-import ExactMath
 import Cases
+import ExactMath
 import Goldens
 
 // layer.adamw: clause T4 once more, under choices.

@@ -29,9 +29,6 @@ extension DeviationCatalog {
         let start = given.integers("visibility_start", Int32.self).map(Int.init)
         let limit = given.integers("visibility_limit", Int32.self).map(Int.init)
         let batch = given.size("B")
-        guard queries * keys <= 1 << 30, batch <= (1 << 30) / max(1, queries * keys) else {
-            throw OperationError(.input, "a dense mask of more than 2^30 cells")
-        }
         let orientation = choices.on("visibility.orientation")
         // Where queries and keys differ in number the tensors cannot be read the other way.
         if let orientation, queries == keys {
@@ -175,7 +172,7 @@ extension DeviationCatalog {
         var kind = given.choice("kind")
         var window = kind == "window" ? given.integer("window") : 1
         let lengths = try checked(given.integers("length", Int32.self))
-        var prefixes = kind == "prefix" ? given.integers("prefix", Int32.self).map(Int.init) : []
+        var prefixes = given.integers("prefix", Int32.self).map(Int.init)
         let total = lengths.reduce(0, +)
         switch choices.on("visibility.build-window") {
         case "one-more": window += 1

@@ -1,5 +1,5 @@
-import ExactMath
 import Cases
+import ExactMath
 import JSON
 import ModelSpec
 import Reference
@@ -146,21 +146,13 @@ private func repairIntervals(_ draft: inout Draft, length: Int) {
     repairIntervals(&draft, length: isByQuery ? k[2] : (draft.integer("query_offset") ?? 0) + q[2])
 }
 
-private func attentionShapes(_ draft: Draft) -> [String: [String]] {
-    let tokens = draft.text("orientation") == MaskOrientation.byQuery.rawValue ? "Q" : "T"
-    return [
-        "q": ["B", "H", "Q", "D"], "k": ["B", "G", "T", "D"], "v": ["B", "G", "T", "D"], "do": ["B", "H", "Q", "D"],
-        "visibility_start": ["B", tokens], "visibility_limit": ["B", tokens],
-    ]
-}
-
 private let maskClasses: [CaseClass] = [
     .maskEmptyRow, .maskOneKey, .maskTree, .maskWindow, .queryOffset, .maskRandom, .tileEdge, .degenerate,
 ]
 
 private func attention(_ op: String) -> CaseGenerator {
     CaseGenerator(
-        op, [.random, .ties, .subnormals, .overflow, .specials] + maskClasses, shapes: attentionShapes,
+        op, [.random, .ties, .subnormals, .overflow, .specials] + maskClasses,
         repair: repairAttention
     ) { caseClass, random in
         let isBackward = op == "attention.backward"
@@ -213,7 +205,6 @@ let attentionGenerators: [CaseGenerator] = [
     CaseGenerator(
         "zreg.rows",
         [.random, .ties, .subnormals, .overflow, .cancellation, .infiniteLogits, .specials, .tileEdge, .degenerate],
-        shapes: ["s": ["n", "m"], "dp": ["n", "m"]],
         repair: { draft in
             if let s = draft.inputs["s"] { draft.recipe["n"] = .integer(Int64(s.shape[1])) }
         }
@@ -274,7 +265,6 @@ func spread(_ logits: [Float]) -> Float {
 let visibilityGenerators: [CaseGenerator] = [
     CaseGenerator(
         "visibility.dense", [.random] + maskClasses,
-        shapes: ["visibility_start": ["B", "tokens"], "visibility_limit": ["B", "tokens"]],
         repair: { draft in
             guard let tokens = draft.inputs["visibility_start"]?.shape.last else { return }
             let isByQuery = draft.text("orientation") == MaskOrientation.byQuery.rawValue
@@ -290,7 +280,7 @@ let visibilityGenerators: [CaseGenerator] = [
             mask.inputs(batch: b))
     },
     CaseGenerator(
-        "visibility.tree", [.random, .tileEdge, .degenerate], shapes: ["parent": ["nodes"], "length": ["nodes"]],
+        "visibility.tree", [.random, .tileEdge, .degenerate],
         repair: { draft in
             // What lost its parent becomes the child of the node before, which keeps the order depth-first.
             guard let parents = try? draft.inputs["parent"]?.integers(Int32.self) else { return }
@@ -306,7 +296,6 @@ let visibilityGenerators: [CaseGenerator] = [
     },
     CaseGenerator(
         "visibility.build", [.random, .maskWindow, .tileEdge, .degenerate],
-        shapes: ["length": ["documents"], "prefix": ["documents"]],
         repair: { draft in
             if draft.text("kind") != "prefix" { draft.drop("prefix") }
             if draft.text("kind") != "window" { draft.recipe["window"] = nil }

@@ -78,8 +78,6 @@ private func operands(_ op: String, _ caseClass: CaseClass, _ random: inout Fuzz
 
 private func isStochastic(_ draft: Draft) -> Bool { draft.text("rounding") == "sr" }
 
-private let elementwise: [String: [String]] = ["a": ["n"], "b": ["n"], "c": ["n"], "random": ["n"]]
-
 @Sendable private func repairRandom(_ draft: inout Draft) {
     if !isStochastic(draft) { draft.drop("random") }
 }
@@ -89,7 +87,7 @@ let bfloat16Generators: [CaseGenerator] =
         CaseGenerator(
             "bf16.\(name)",
             [.random, .ties, .subnormals, .overflow, .cancellation, .specials, .patterns, .degenerate],
-            shapes: elementwise, repair: repairRandom
+            repair: repairRandom
         ) { caseClass, random in
             let n = count(caseClass, &random)
             let rounding = random.pick(modes)
@@ -103,7 +101,7 @@ let bfloat16Generators: [CaseGenerator] =
     + ["sqrt", "roundToIntegral", "nextUp", "nextDown"].map { name in
         CaseGenerator(
             "bf16.\(name)", [.random, .ties, .subnormals, .overflow, .specials, .patterns, .degenerate],
-            shapes: elementwise, repair: repairRandom
+            repair: repairRandom
         ) { caseClass, random in
             let n = count(caseClass, &random)
             let rounding = random.pick(name == "sqrt" ? modes : modes.dropLast())
@@ -129,7 +127,7 @@ let bfloat16Generators: [CaseGenerator] =
 
 private let fusedMultiplyAdd = CaseGenerator(
     "bf16.fma", [.random, .ties, .subnormals, .overflow, .cancellation, .specials, .patterns, .degenerate],
-    shapes: elementwise, repair: repairRandom
+    repair: repairRandom
 ) { caseClass, random in
     let n = count(caseClass, &random)
     let rounding = random.pick(modes)
@@ -164,7 +162,7 @@ private let fusedMultiplyAdd = CaseGenerator(
 }
 
 private let compare = CaseGenerator(
-    "bf16.compare", [.random, .cancellation, .subnormals, .specials, .patterns, .degenerate], shapes: elementwise
+    "bf16.compare", [.random, .cancellation, .subnormals, .specials, .patterns, .degenerate]
 ) { caseClass, random in
     let pairs = (0..<count(caseClass, &random)).map { _ in operands("bf16.compare", caseClass, &random) }
     return Draft(
@@ -244,7 +242,7 @@ private func source(_ type: ElementType, _ caseClass: CaseClass, _ random: inout
 }
 
 private let convertFrom = CaseGenerator(
-    "bf16.from", [.random, .ties, .subnormals, .overflow, .specials, .patterns, .degenerate], shapes: elementwise,
+    "bf16.from", [.random, .ties, .subnormals, .overflow, .specials, .patterns, .degenerate],
     repair: repairRandom
 ) { caseClass, random in
     let n = count(caseClass, &random)
@@ -257,7 +255,7 @@ private let convertFrom = CaseGenerator(
 }
 
 private let convertTo = CaseGenerator(
-    "bf16.to", [.random, .ties, .subnormals, .overflow, .specials, .patterns, .degenerate], shapes: elementwise
+    "bf16.to", [.random, .ties, .subnormals, .overflow, .specials, .patterns, .degenerate]
 ) { caseClass, random in
     let n = count(caseClass, &random)
     let target = random.pick(types)

@@ -1,6 +1,7 @@
 import Cases
 import Goldens
 import JSON
+import ModelSpec
 
 /// A case before it has a name: what an operation is asked.
 struct Draft: Sendable, Hashable {
@@ -23,6 +24,23 @@ struct Draft: Sendable, Hashable {
         return nil
     }
 
+    /// Whether the recipe meets the condition of a key or tensor.
+    func allows(_ presence: Presence) -> Bool {
+        func value(_ key: String) -> String {
+            switch recipe[key] {
+            case .string(let text)?: text
+            case .bool(let flag)?: "\(flag)"
+            case .integer(let number)?: "\(number)"
+            default: ""
+            }
+        }
+        return switch presence {
+        case .required, .optional: true
+        case .when(let key, let values): values.contains(value(key))
+        case .unless(let key, let values): !values.contains(value(key))
+        }
+    }
+
     mutating func drop(_ names: String...) {
         inputs = TensorGroup(inputs.tensors.filter { !names.contains($0.name) })
     }
@@ -34,33 +52,45 @@ struct Draft: Sendable, Hashable {
 
 /// How an operation's random cases are made, and how a failing one may be made smaller.
 struct CaseGenerator: Sendable {
-    let op: String
+    let signature: OperationSignature
     /// What its cases can aim at; each comes in turn.
     let classes: [CaseClass]
-    /// The size of every dimension of every input: a letter, or digits. As in the table of operations; the letters may depend on the recipe.
-    let shapes: @Sendable (Draft) -> [String: [String]]
     /// Makes a smaller case whole: values that must lie below a size, recipe keys that repeat a size, inputs that the recipe has no use for.
     let repair: @Sendable (inout Draft) -> Void
     let make: @Sendable (CaseClass, inout FuzzRandom) -> Draft
 
+    var op: String { signature.name }
+
+    /// - Precondition: the table of signatures has `op`.
     init(
-        _ op: String, _ classes: [CaseClass], shapes: @escaping @Sendable (Draft) -> [String: [String]],
-        repair: @escaping @Sendable (inout Draft) -> Void = { _ in },
+        _ op: String, _ classes: [CaseClass], repair: @escaping @Sendable (inout Draft) -> Void = { _ in },
         make: @escaping @Sendable (CaseClass, inout FuzzRandom) -> Draft
     ) {
-        self.op = op
+        guard let signature = OperationSignature.named(op) else { preconditionFailure("no signature of '\(op)'") }
+        self.signature = signature
         self.classes = classes
-        self.shapes = shapes
         self.repair = repair
         self.make = make
     }
 
-    init(
-        _ op: String, _ classes: [CaseClass], shapes: [String: [String]],
-        repair: @escaping @Sendable (inout Draft) -> Void = { _ in },
-        make: @escaping @Sendable (CaseClass, inout FuzzRandom) -> Draft
-    ) {
-        self.init(op, classes, shapes: { _ in shapes }, repair: repair, make: make)
+    /// The size of every dimension of every input as the signature writes it; empty where the configuration decides it.
+    func shapes(_ draft: Draft) -> [String: [String]] {
+        var shapes: [String: [String]] = [:]
+        for input in signature.inputs where draft.allows(input.presence) {
+            shapes[input.name] = input.shape.map { dimension in
+                if signature.takesConfiguration, case .letter(let letter) = dimension, letter != "S" { return "" }
+                return dimension.description
+            }
+        }
+        return shapes
+    }
+
+    /// The names that a key of the recipe may have.
+    func choices(of key: String) -> [String] {
+        guard case .choice(let names)? = signature.key(key)?.kind ?? ModelConfiguration.key(key)?.kind else {
+            return []
+        }
+        return names
     }
 }
 
@@ -81,7 +111,7 @@ public enum FuzzCases {
             + layerGenerators + trainingGenerators
         let byName = Dictionary(uniqueKeysWithValues: all.map { ($0.op, $0) })
         // The catalogue's order; an operation without a generator has no cases, and a test says so.
-        return OperationCatalog.all.compactMap { byName[$0.name] }
+        return OperationSignature.all.compactMap { byName[$0.name] }
     }()
 
     private static let byName = Dictionary(uniqueKeysWithValues: generators.map { ($0.op, $0) })
@@ -103,13 +133,12 @@ public enum FuzzCases {
         let caseClass = generator.classes[number / generators.count % generator.classes.count]
         var random = FuzzRandom(seed: seed, number: number)
         let draft = generator.make(caseClass, &random)
-        let operation = OperationCatalog.all.first { $0.name == generator.op }
         return FuzzCase(
             number: number, caseClass: caseClass,
             goldenCase: GoldenCase(
                 name: "case-\(number)", op: generator.op,
                 why: "case \(number) of seed 0x\(hexadecimal(seed, digits: 16)), which aims at \(caseClass.rawValue)",
-                specClauses: operation?.clauses ?? [], recipe: draft.recipe, inputs: draft.inputs))
+                specClauses: generator.signature.clauses, recipe: draft.recipe, inputs: draft.inputs))
     }
 }
 

@@ -9,8 +9,7 @@ private func clamp(_ op: String) -> CaseGenerator {
     let isStatic = op == "clamp.static"
     return CaseGenerator(
         op,
-        [.random, .ties, .thresholds, .zeroLimit, .subnormals, .overflow, .specials, .tileEdge, .degenerate],
-        shapes: ["w": ["n", "m"], "y": ["t", "m"], "dy": ["t", "m"]]
+        [.random, .ties, .thresholds, .zeroLimit, .subnormals, .overflow, .specials, .tileEdge, .degenerate]
     ) { caseClass, random in
         var (n, m, t) = (1 + random.below(12), 1 + random.below(9), 1 + random.below(12))
         switch caseClass {
@@ -104,8 +103,7 @@ private func sizes(_ caseClass: CaseClass, _ random: inout FuzzRandom) -> (n: In
 
 private func sampler(_ op: String) -> CaseGenerator {
     CaseGenerator(
-        op, [.random, .ties, .infiniteLogits, .subnormals, .overflow, .slots, .tileEdge, .degenerate],
-        shapes: ["logits": ["N", "V"]]
+        op, [.random, .ties, .infiniteLogits, .subnormals, .overflow, .slots, .tileEdge, .degenerate]
     ) { caseClass, random in
         var (n, v) = sizes(caseClass, &random)
         if caseClass == .ties && random.chance(4) {
@@ -130,8 +128,7 @@ private func sampler(_ op: String) -> CaseGenerator {
 let gumbelGenerators: [CaseGenerator] = [
     sampler("gumbel.topk"), sampler("gumbel.replacement"),
     CaseGenerator(
-        "gumbel.softmax", [.random, .ties, .subnormals, .overflow, .tileEdge, .degenerate],
-        shapes: ["logits": ["N", "V"], "dy": ["N", "V"]]
+        "gumbel.softmax", [.random, .ties, .subnormals, .overflow, .tileEdge, .degenerate]
     ) { caseClass, random in
         let (n, v) = sizes(caseClass, &random)
         let dy = (0..<n * v).map { _ in caseClass == .subnormals ? random.float(0...2) : random.float(118...128) }

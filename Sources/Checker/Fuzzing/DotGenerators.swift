@@ -12,12 +12,17 @@ private func repairLength(_ draft: inout Draft, _ name: String, _ axis: Int) {
     }
 }
 
+/// The format of a result, in one case of three another one than fp32.
+func storedFormat(_ key: String, _ random: inout FuzzRandom) -> [String: JSONValue] {
+    random.chance(3) ? [key: .string(random.pick(["bf16", "fp16"]))] : [:]
+}
+
 let dotGenerators: [CaseGenerator] =
     [
         CaseGenerator(
             "dot.gemm",
             [.random, .ties, .subnormals, .overflow, .cancellation, .specials, .tileEdge, .degenerate],
-            shapes: ["a": ["M", "K"], "b": ["K", "N"], "c": ["M", "N"]], repair: { repairLength(&$0, "a", 1) }
+            repair: { repairLength(&$0, "a", 1) }
         ) { caseClass, random in
             var (m, k, n) = (1 + random.below(8), 1 + random.below(24), 1 + random.below(20))
             switch caseClass {
@@ -93,14 +98,15 @@ let dotGenerators: [CaseGenerator] =
                 inputs.append(("c", Tensor(c, shape: [m, n])))
             }
             return Draft(
-                boundConstants(k) + ["dot": .string(random.pick(DotRecipe.allCases).rawValue)], inputs)
+                boundConstants(k) + ["dot": .string(random.pick(DotRecipe.allCases).rawValue)]
+                    + storedFormat("output", &random), inputs)
         }
     ]
     + ["lane16", "lane16x4096", "chain"].map { order in
         CaseGenerator(
             "sum.\(order)",
             [.random, .ties, .subnormals, .overflow, .cancellation, .specials, .tileEdge, .degenerate],
-            shapes: ["x": ["m", "n"], "y": ["m", "n"]], repair: { repairLength(&$0, "x", 1) }
+            repair: { repairLength(&$0, "x", 1) }
         ) { caseClass, random in
             var (m, n) = (1 + random.below(4), 1 + random.below(80))
             switch caseClass {

@@ -1,5 +1,5 @@
-import ExactMath
 import Cases
+import ExactMath
 
 /// The random values of one case: Philox words that the run's seed and the case's number select, and nothing else (G1).
 ///

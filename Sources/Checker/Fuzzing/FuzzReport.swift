@@ -1,6 +1,7 @@
 import Cases
 import Goldens
 import JSON
+import ModelSpec
 import Platform
 
 /// What a run did and found, for people and for programs.

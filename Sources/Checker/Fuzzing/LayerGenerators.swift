@@ -21,8 +21,7 @@ private func repairIDs(_ draft: inout Draft, _ name: String, below v: Int) {
 
 let layerGenerators: [CaseGenerator] = [
     CaseGenerator(
-        "layer.rmsnorm", [.random, .ties, .subnormals, .overflow, .cancellation, .specials, .tileEdge, .degenerate],
-        shapes: ["x": ["n", "C"], "gain": ["C"], "dy": ["n", "C"]]
+        "layer.rmsnorm", [.random, .ties, .subnormals, .overflow, .cancellation, .specials, .tileEdge, .degenerate]
     ) { caseClass, random in
         var (n, c) = (1 + random.below(6), 1 + random.below(40))
         if caseClass == .tileEdge {
@@ -51,8 +50,7 @@ let layerGenerators: [CaseGenerator] = [
             ])
     },
     CaseGenerator(
-        "layer.rope", [.random, .ties, .subnormals, .overflow, .specials, .patterns, .tileEdge, .degenerate],
-        shapes: ["x": ["n", "heads", "D"], "position": ["n"], "dy": ["n", "heads", "D"]]
+        "layer.rope", [.random, .ties, .subnormals, .overflow, .specials, .patterns, .tileEdge, .degenerate]
     ) { caseClass, random in
         var (n, heads, d) = (1 + random.below(5), 1 + random.below(3), 2 * (1 + random.below(8)))
         if caseClass == .tileEdge {
@@ -75,8 +73,7 @@ let layerGenerators: [CaseGenerator] = [
             ])
     },
     CaseGenerator(
-        "layer.relu2", [.random, .subnormals, .overflow, .specials, .tileEdge, .degenerate],
-        shapes: ["x": ["n"], "dy": ["n"]]
+        "layer.relu2", [.random, .subnormals, .overflow, .specials, .tileEdge, .degenerate]
     ) { caseClass, random in
         let n =
             caseClass == .degenerate
@@ -93,8 +90,32 @@ let layerGenerators: [CaseGenerator] = [
         return Draft([:], [("x", vector(bf16: x)), ("dy", vector(random.floats(n, of: caseClass)))])
     },
     CaseGenerator(
+        "layer.swiglu", [.random, .subnormals, .overflow, .specials, .tileEdge, .degenerate]
+    ) { caseClass, random in
+        let n =
+            caseClass == .degenerate
+            ? random.below(2)
+            : caseClass == .tileEdge ? random.edgeSize(atMost: FuzzRandom.longest) : 1 + random.below(80)
+        func values(_ random: inout FuzzRandom) -> [UInt16] {
+            (0..<n).map { _ in
+                switch caseClass {
+                case .subnormals: random.bf16(random.pick([0...2, 55...66]))
+                // exp(-gate) overflows below -88.
+                case .overflow: random.bf16(random.pick([132...135, 188...192]))
+                case .specials: random.specialBF16()
+                default: random.bf16(112...134)
+                }
+            }
+        }
+        return Draft(
+            [:],
+            [
+                ("gate", vector(bf16: values(&random))), ("up", vector(bf16: values(&random))),
+                ("dy", vector(random.floats(n, of: caseClass))),
+            ])
+    },
+    CaseGenerator(
         "layer.linear", [.random, .ties, .subnormals, .overflow, .cancellation, .specials, .tileEdge, .degenerate],
-        shapes: ["x": ["B", "T", "in"], "w": ["in", "out"], "dy": ["B", "T", "out"]],
         repair: { draft in
             guard let x = draft.inputs["x"]?.shape, let w = draft.inputs["w"]?.shape else { return }
             draft.recipe["n"] = .integer(Int64(max(x[0] * x[1], w[0], w[1])))
@@ -121,7 +142,7 @@ let layerGenerators: [CaseGenerator] = [
                 }
             }
         }
-        return Draft(
+        var draft = Draft(
             entries("kappa", 4)
                 + [
                     "dot": .string(random.pick(DotRecipe.allCases).rawValue),
@@ -132,10 +153,11 @@ let layerGenerators: [CaseGenerator] = [
                 ("w", Tensor(bf16: values(rows * columns, &random), shape: [rows, columns])),
                 ("dy", Tensor(bf16: values(b * t * columns, &random), shape: [b, t, columns])),
             ])
+        draft.recipe = draft.recipe + storedFormat("output", &random) + storedFormat("dw_output", &random)
+        return draft
     },
     CaseGenerator(
         "layer.embedding", [.random, .ties, .subnormals, .overflow, .cancellation, .specials, .tileEdge, .degenerate],
-        shapes: ["tokens": ["n"], "w": ["V", "C"], "dy": ["n", "C"]],
         repair: { draft in repairIDs(&draft, "tokens", below: draft.inputs["w"]?.shape[0] ?? 0) }
     ) { caseClass, random in
         var (n, v, c) = (1 + random.below(24), 1 + random.below(6), 1 + random.below(12))
@@ -162,7 +184,6 @@ let layerGenerators: [CaseGenerator] = [
             .random, .ties, .subnormals, .overflow, .cancellation, .infiniteLogits, .specials, .slots, .tileEdge,
             .degenerate,
         ],
-        shapes: ["logits": ["N", "V"], "targets": ["N"]],
         repair: { draft in
             let v = draft.inputs["logits"]?.shape[1] ?? 0
             draft.recipe["n"] = .integer(Int64(v))
@@ -188,7 +209,6 @@ let layerGenerators: [CaseGenerator] = [
             .random, .ties, .subnormals, .overflow, .cancellation, .infiniteLogits, .specials, .slots, .tileEdge,
             .degenerate,
         ],
-        shapes: ["logits": ["N", "V"], "ids": ["N", "k"], "weights": ["N", "k"]],
         repair: { draft in
             let v = draft.inputs["logits"]?.shape[1] ?? 0
             draft.recipe["n"] = .integer(Int64(v))
@@ -223,8 +243,7 @@ let layerGenerators: [CaseGenerator] = [
     },
     CaseGenerator(
         "layer.adamw",
-        [.random, .subnormals, .overflow, .cancellation, .specials, .largeSteps, .tileEdge, .degenerate],
-        shapes: ["w": ["n"], "m": ["n"], "v": ["n"], "g": ["n"]]
+        [.random, .subnormals, .overflow, .cancellation, .specials, .largeSteps, .tileEdge, .degenerate]
     ) { caseClass, random in
         let n =
             caseClass == .degenerate

@@ -1,12 +1,11 @@
-import ExactMath
 import Cases
+import ExactMath
 import JSON
 
 let mathGenerators: [CaseGenerator] = MathFunction.allCases.map { function in
     CaseGenerator(
         "math.\(function.rawValue)",
-        [.random, .thresholds, .subnormals, .overflow, .specials, .patterns, .tileEdge, .degenerate],
-        shapes: ["x": ["n"]]
+        [.random, .thresholds, .subnormals, .overflow, .specials, .patterns, .tileEdge, .degenerate]
     ) { caseClass, random in
         let n =
             caseClass == .degenerate
@@ -58,8 +57,7 @@ let mathGenerators: [CaseGenerator] = MathFunction.allCases.map { function in
 
 let randomGenerators: [CaseGenerator] = [
     CaseGenerator(
-        "random.philox", [.random, .patterns, .tileEdge, .degenerate],
-        shapes: ["key": ["n", "2"], "counter": ["n", "4"]]
+        "random.philox", [.random, .patterns, .tileEdge, .degenerate]
     ) { caseClass, random in
         let n = wordCount(caseClass, &random)
         return Draft(
@@ -70,7 +68,7 @@ let randomGenerators: [CaseGenerator] = [
             ])
     },
     draws("random.uniform"), draws("random.gumbel"),
-    CaseGenerator("random.normal", [.random, .patterns, .tileEdge, .degenerate], shapes: ["words": ["n", "2"]]) {
+    CaseGenerator("random.normal", [.random, .patterns, .tileEdge, .degenerate]) {
         caseClass, random in
         let n = wordCount(caseClass, &random)
         return Draft([:], [("words", Tensor(words(2 * n, caseClass, &random), shape: [n, 2]))])
@@ -78,7 +76,7 @@ let randomGenerators: [CaseGenerator] = [
 ]
 
 private func draws(_ op: String) -> CaseGenerator {
-    CaseGenerator(op, [.random, .patterns, .tileEdge, .degenerate], shapes: ["words": ["n"]]) { caseClass, random in
+    CaseGenerator(op, [.random, .patterns, .tileEdge, .degenerate]) { caseClass, random in
         Draft([:], [("words", vector(words(wordCount(caseClass, &random), caseClass, &random)))])
     }
 }

@@ -137,16 +137,6 @@ struct Shrinker {
 
     // MARK: Recipe
 
-    /// The values of choices, the simplest first.
-    private static let choices: [[String]] = [
-        ["rne", "rtz", "rdn", "rup", "rna", "rto", "sr"], ["after", "before"], DotRecipe.allCases.map(\.rawValue),
-        SquinchVariant.allCases.map(\.rawValue), NonfinitePolicy.allCases.map(\.rawValue),
-        ZRegForm.allCases.map(\.rawValue), MaskOrientation.allCases.map(\.rawValue),
-        ClampActivation.allCases.map(\.rawValue), ClampGradient.allCases.map(\.rawValue),
-        ["none", "static", "dynamic"], ["none", "bf16", "squinch"], Schedule.allCases.map(\.rawValue),
-        ["full", "causal", "documents", "prefix", "window"],
-    ]
-
     private mutating func shrinkRecipe() async throws -> Bool {
         var isSmaller = false
         for key in best.recipe.keys.sorted() {
@@ -189,10 +179,8 @@ struct Shrinker {
             if text.count == 16, UInt64(text, radix: 16) != nil {
                 return text == hexadecimal(0, digits: 16) ? [] : [.string(hexadecimal(0, digits: 16))]
             }
-            for list in Self.choices {
-                if let index = list.firstIndex(of: text) { return list[..<index].map { .string($0) } }
-            }
-            return []
+            // In the order of the table, the simplest first.
+            return generator.choices(of: key).prefix { $0 != text }.map { .string($0) }
         case .number(let number)?:
             return Self.simpler(.fp32, UInt64(Float(number).bitPattern))
                 .map { Float(bitPattern: UInt32($0)) }.filter(\.isFinite).map { .number(Double($0)) }

@@ -89,7 +89,7 @@ private func length(_ caseClass: CaseClass, _ random: inout FuzzRandom) -> Int {
 }
 
 let squinchGenerators: [CaseGenerator] = [
-    CaseGenerator("squinch.encode", squinchClasses, shapes: ["x": ["n"], "random": ["n"]], repair: repairVariant) {
+    CaseGenerator("squinch.encode", squinchClasses, repair: repairVariant) {
         caseClass, random in
         let variant = random.pick(SquinchVariant.allCases)
         let saturates = random.bool()
@@ -105,7 +105,7 @@ let squinchGenerators: [CaseGenerator] = [
             ["variant": .string(variant.rawValue), "nonfinite": .string(saturates ? "saturate" : "refuse")], inputs)
     },
     CaseGenerator(
-        "squinch.decode", [.random, .patterns, .tileEdge, .degenerate], shapes: ["blocks": ["nb", "6"]],
+        "squinch.decode", [.random, .patterns, .tileEdge, .degenerate],
         repair: repairVariant
     ) {
         caseClass, random in
@@ -126,7 +126,7 @@ let squinchGenerators: [CaseGenerator] = [
             ], [("blocks", Tensor(bytes, shape: [blocks, 6]))])
     },
     CaseGenerator(
-        "squinch.feedback", squinchClasses + [.cancellation], shapes: ["x": ["n"], "e": ["n"], "random": ["n"]],
+        "squinch.feedback", squinchClasses + [.cancellation],
         repair: repairVariant
     ) { caseClass, random in
         let variant = random.pick(SquinchVariant.allCases)
@@ -159,7 +159,6 @@ let allReduceGenerators: [CaseGenerator] =
     [
         CaseGenerator(
             "allreduce.squinch", squinchClasses + [.cancellation],
-            shapes: ["g": ["W", "n"], "e": ["W", "n"], "random": ["W", "n"], "random_reduced": ["n"]],
             repair: repairVariant
         ) { caseClass, random in
             let variant = random.pick(SquinchVariant.allCases)
@@ -202,8 +201,7 @@ let allReduceGenerators: [CaseGenerator] =
     + ["bf16", "fp32"].map { format in
         CaseGenerator(
             "allreduce.\(format)",
-            [.random, .ties, .subnormals, .overflow, .cancellation, .specials, .tileEdge, .degenerate],
-            shapes: ["g": ["W", "n"]]
+            [.random, .ties, .subnormals, .overflow, .cancellation, .specials, .tileEdge, .degenerate]
         ) { caseClass, random in
             let ranks = caseClass == .degenerate ? 1 : 1 + random.below(7)
             let n =

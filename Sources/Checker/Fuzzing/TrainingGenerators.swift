@@ -1,5 +1,5 @@
-import ExactMath
 import Cases
+import ExactMath
 import Goldens
 import JSON
 import ModelSpec
@@ -10,11 +10,7 @@ let trainingGenerators: [CaseGenerator] = [
     CaseGenerator(
         "training.step",
         [.plain, .features, .ranks, .slots, .maskRandom, .maskWindow, .maskTree, .largeSteps, .tileEdge, .degenerate],
-        shapes: [
-            "tokens": ["S", "", ""], "targets": ["S", "", ""], "target_ids": ["S", "", "", ""],
-            "target_weights": ["S", "", "", ""], "position": ["S", "", ""], "visibility_start": ["S", "", ""],
-            "visibility_limit": ["S", "", ""],
-        ], repair: repairTraining
+        repair: repairTraining
     ) { caseClass, random in
         let c = configuration(caseClass, &random)
         // After a large step the next gradient may overflow, which is refused.

@@ -13,7 +13,46 @@ func dotFiles(_ builder: CaseBuilder) -> [GoldenFilePlan] {
         builder.file("sums", sumCases(builder)),
         builder.file("edges", sumDoubleRoundingCases(builder)),
         dotShapeFile(builder),
+        builder.file("outputs", outputCases(builder)),
     ]
+}
+
+/// D6: results stored in 16 bits.
+private func outputCases(_ builder: CaseBuilder) -> [GoldenCase] {
+    var cases: [GoldenCase] = []
+    func add(_ name: String, _ why: String, m: Int, n: Int, k: Int, a: [UInt16], b: [UInt16], c: [Float]? = nil) {
+        for (index, output) in ["bf16", "fp16"].enumerated() {
+            let dot = DotRecipe.allCases[(cases.count / 2 + index) % DotRecipe.allCases.count].rawValue
+            var inputs: TensorGroup = [
+                NamedTensor("a", Tensor(bf16: a, shape: [m, k])), NamedTensor("b", Tensor(bf16: b, shape: [k, n])),
+            ]
+            if let c { inputs.append("c", Tensor(c, shape: [m, n])) }
+            cases.append(
+                builder.makeCase(
+                    "\(name)-\(output)", "dot.gemm", why: why,
+                    recipe: boundConstants(n: k).merging(["dot": .string(dot), "output": .string(output)]) { $1 },
+                    inputs: inputs, clauses: ["D6"]))
+        }
+    }
+    var random = builder.random("outputs")
+    add(
+        "output-values", "ordinary sums, stored in 16 bits: one rounding, from the fp32 sum", m: 5, n: 7, k: 33,
+        a: random.bf16s(5 * 33, exponents: 120...130), b: random.bf16s(33 * 7, exponents: 120...130))
+    // C carries the sum: K is 1 and its product +0. Ties of bf16 and fp16, of even and odd neighbours, and one unit beside them.
+    let ties: [UInt32] = [0x3F80_0000, 0x3F81_0000, 0x3F80_2000, 0x4780_0000, 0x3880_0000, 0x0001_0000, 0x3300_0000]
+        .flatMap { base in
+            [0x0FFF, 0x1000, 0x1001, 0x7FFF, 0x8000, 0x8001].map { base + $0 }
+        }
+    // 65504, 65519.996 and 65520 about fp16's end; halves of its least subnormal; bf16's end.
+    let ends: [UInt32] = [
+        0x477F_E000, 0x477F_EFFF, 0x477F_F000, 0x477F_F001, 0x3300_0000, 0x3300_0001, 0x32FF_FFFF, 0x3380_0000,
+        0x7F7F_7FFF, 0x7F7F_8000, 0x7F7F_FFFF, 0x7F80_0000, 0x7FC0_0000, 0x0000_0000, 0x8000_0000, 0x0000_0001,
+    ]
+    let values = (ties + ends).flatMap { [Float(bitPattern: $0), Float(bitPattern: $0 ^ 0x8000_0000)] }
+    add(
+        "output-ties", "ties, the largest finite numbers, the least subnormal ones, infinity and NaN in each format",
+        m: values.count, n: 1, k: 1, a: [UInt16](repeating: 0, count: values.count), b: [0x3F80], c: values)
+    return cases
 }
 
 private func gemmCases(_ builder: CaseBuilder) -> [GoldenCase] {

@@ -1,5 +1,5 @@
-import ExactMath
 import Cases
+import ExactMath
 import JSON
 import ModelSpec
 

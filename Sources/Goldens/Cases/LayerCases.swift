@@ -1,5 +1,5 @@
-import ExactMath
 import Cases
+import ExactMath
 import JSON
 import ModelSpec
 
@@ -12,6 +12,8 @@ func layerFiles(_ builder: CaseBuilder) -> [GoldenFilePlan] {
         builder.file(
             "edges", lossSentinelCases(builder) + lossTermCases(builder) + layerDoubleRoundingCases(builder)),
         layerShapeFile(builder),
+        builder.file("swiglu", gatedUnitCases(builder)),
+        builder.file("outputs", linearOutputCases(builder)),
     ]
 }
 
@@ -188,6 +190,71 @@ private func elementwiseCases(_ builder: CaseBuilder) -> [GoldenCase] {
                         "dy",
                         Tensor(bf16: random.bf16s(tokens.count * c, exponents: 105...135), shape: [tokens.count, c])),
                 ]))
+    }
+    return cases
+}
+
+private func gatedUnitCases(_ builder: CaseBuilder) -> [GoldenCase] {
+    func make(_ name: String, _ why: String, gate: [UInt16], up: [UInt16], dy: [Float]) -> GoldenCase {
+        builder.makeCase(
+            "swiglu-\(name)", "layer.swiglu", why: why,
+            inputs: [
+                NamedTensor("gate", Tensor(bf16: gate, shape: [gate.count])),
+                NamedTensor("up", Tensor(bf16: up, shape: [up.count])),
+                NamedTensor("dy", Tensor(dy, shape: [dy.count])),
+            ])
+    }
+    var random = builder.random("swiglu")
+    let count = builder.tier.pick(257, 4081, 65_521)
+    let pairs = specialBF16.flatMap { gate in specialBF16.map { (gate: gate, up: $0) } }
+    // exp(-gate) underflows above 104, is less than half a unit of 1 above 17, and overflows below -88.72.
+    let limits: [Float] = [16.5, 17.25, 88, 88.5, 89, 103, 104, 105, 1e10]
+    let gates = limits.flatMap { [SoftFloat32.roundToBFloat16($0), SoftFloat32.roundToBFloat16(-$0)] }
+    return [
+        make(
+            "values", "ordinary gates of both signs",
+            gate: random.bf16s(count, exponents: 118...130), up: random.bf16s(count, exponents: 118...130),
+            dy: random.floats(count, exponents: 118...130)),
+        make(
+            "limits", "gates at which exp(-gate) vanishes beside 1, underflows and overflows",
+            gate: gates, up: random.bf16s(gates.count, exponents: 120...128),
+            dy: random.floats(gates.count, exponents: 120...128)),
+        make(
+            "special", "zeros, subnormals, infinities and NaN of gate and up: a gate of -infinity gives NaN",
+            gate: pairs.map(\.gate), up: pairs.map(\.up), dy: random.floats(pairs.count, exponents: 120...128)),
+        make("none", "no elements at all", gate: [], up: [], dy: []),
+    ]
+}
+
+/// D6: results stored in 16 bits.
+private func linearOutputCases(_ builder: CaseBuilder) -> [GoldenCase] {
+    var cases: [GoldenCase] = []
+    for (index, (output, gradient)) in [("bf16", "bf16"), ("bf16", "fp32"), ("fp16", "fp16"), ("fp16", "fp32")]
+        .enumerated()
+    {
+        var random = builder.random("linear-output-\(output)-\(gradient)")
+        let (b, t, inputs, outputs) = (2, 3, 17, 5)
+        // fp16 ends at 65504 and is subnormal below 2^-14: the exponents reach both.
+        let exponents = output == "fp16" ? 116...134 : 110...140
+        let dot = DotRecipe.allCases[index % DotRecipe.allCases.count].rawValue
+        cases.append(
+            builder.makeCase(
+                "linear-\(output)-\(gradient)", "layer.linear",
+                why: "y and dx stored as \(output), dw as \(gradient): one rounding, from the fp32 sum",
+                recipe: boundConstants(n: 17).merging([
+                    "dot": .string(dot), "output": .string(output), "dw_output": .string(gradient),
+                ]) { $1 },
+                inputs: [
+                    NamedTensor(
+                        "x", Tensor(bf16: random.bf16s(b * t * inputs, exponents: exponents), shape: [b, t, inputs])),
+                    NamedTensor(
+                        "w",
+                        Tensor(bf16: random.bf16s(inputs * outputs, exponents: exponents), shape: [inputs, outputs])
+                    ),
+                    NamedTensor(
+                        "dy",
+                        Tensor(bf16: random.bf16s(b * t * outputs, exponents: exponents), shape: [b, t, outputs])),
+                ], clauses: ["D6"]))
     }
     return cases
 }

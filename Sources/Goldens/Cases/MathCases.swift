@@ -1,5 +1,5 @@
-import ExactMath
 import Cases
+import ExactMath
 
 func mathFiles(_ builder: CaseBuilder) -> [GoldenFilePlan] {
     [

@@ -401,7 +401,7 @@ extension OperationSignature {
                 .int32("visibility_limit", "S", "B", "T").note("by key"),
             ],
             outputs: [.fp32("loss", "S"), .fp32("gradient_norm", "S"), .uint8("fingerprint", "S", 32)],
-            sizes: [.atLeast(1, "S")], takesConfiguration: true),
+            sizes: [.atLeast(1, "S")], takesConfiguration: true)
     ]
 }
 
