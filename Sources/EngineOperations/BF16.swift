@@ -2,69 +2,36 @@ import Cases
 import Goldens
 import Kernels
 
-let bf16Operations: [(String, EngineCatalog.Compute)] =
-    [
-        ("bf16.add", BF16Arithmetic.add), ("bf16.sub", BF16Arithmetic.subtract),
-        ("bf16.mul", BF16Arithmetic.multiply), ("bf16.div", BF16Arithmetic.divide),
-    ].map { name, function in (name, binary(function)) }
-    + [
-        ("bf16.rem", binary { a, b, _, _, flags in BF16Arithmetic.remainder(a, b, &flags) }),
-        ("bf16.minimum", extreme(largest: false, prefersNumber: false)),
-        ("bf16.maximum", extreme(largest: true, prefersNumber: false)),
-        ("bf16.minimumNumber", extreme(largest: false, prefersNumber: true)),
-        ("bf16.maximumNumber", extreme(largest: true, prefersNumber: true)),
-        (
-            "bf16.sqrt",
-            unary(stochastic: true) { a, mode, flags in BF16Arithmetic.squareRoot(a, mode, &flags) }
-        ),
-        ("bf16.roundToIntegral", unary { a, mode, flags in BF16Arithmetic.roundToIntegral(a, mode, &flags) }),
-        ("bf16.nextUp", unary { a, _, flags in BF16Arithmetic.next(a, up: true, &flags) }),
-        ("bf16.nextDown", unary { a, _, flags in BF16Arithmetic.next(a, up: false, &flags) }),
-        (
-            "bf16.fma",
-            { given, _ in
-                let (a, b) = (given.bf16("a"), given.bf16("b"))
-                let c = given.bf16("c")
-                let rounding = try Rounding(given)
-                return elementwise(a.count) { index, flags in
-                    BF16Arithmetic.fusedMultiplyAdd(a[index], b[index], c[index], rounding[index], &flags)
-                }
-            }
-        ),
-        (
-            "bf16.compare",
-            { given, _ in
-                let (a, b) = (given.bf16("a"), given.bf16("b"))
-                let signalling = given.flag("signalling")
-                var (relations, raised): ([UInt8], [UInt8]) = ([], [])
-                for index in a.indices {
-                    var flags: UInt8 = 0
-                    relations.append(BF16Arithmetic.compare(a[index], b[index], signalling: signalling, &flags))
-                    raised.append(flags)
-                }
-                var result = CaseResult()
-                result.output("r", Tensor(relations, shape: [a.count]))
-                result.output("flags", Tensor(raised, shape: [a.count]))
-                return result
-            }
-        ),
-        ("bf16.from", { given, _ in try convertFrom(given) }),
-        ("bf16.to", { given, _ in try convertTo(given) }),
-    ]
+let bf16Operations: [(String, EngineCatalog.Compute)] = [
+    ("bf16.add", binary(BF16Arithmetic.add)),
+    ("bf16.sub", binary(BF16Arithmetic.subtract)),
+    ("bf16.mul", binary(BF16Arithmetic.multiply)),
+    ("bf16.div", binary(BF16Arithmetic.divide)),
+    ("bf16.rem", binary { a, b, _, _, flags in BF16Arithmetic.remainder(a, b, &flags) }),
+    ("bf16.minimum", extreme(largest: false, prefersNumber: false)),
+    ("bf16.maximum", extreme(largest: true, prefersNumber: false)),
+    ("bf16.minimumNumber", extreme(largest: false, prefersNumber: true)),
+    ("bf16.maximumNumber", extreme(largest: true, prefersNumber: true)),
+    ("bf16.sqrt", unary { a, mode, flags in BF16Arithmetic.squareRoot(a, mode, &flags) }),
+    ("bf16.roundToIntegral", unary { a, mode, flags in BF16Arithmetic.roundToIntegral(a, mode, &flags) }),
+    ("bf16.nextUp", unary { a, _, flags in BF16Arithmetic.next(a, up: true, &flags) }),
+    ("bf16.nextDown", unary { a, _, flags in BF16Arithmetic.next(a, up: false, &flags) }),
+    ("bf16.fma", fusedMultiplyAdd), ("bf16.compare", compare), ("bf16.from", convertFrom), ("bf16.to", convertTo),
+]
 
 /// Each element's rounding.
 private struct Rounding {
     let name: String
+    /// Of `sr` alone (B2).
     let random: [UInt16]
 
-    /// - Parameter stochastic: whether the operation takes `sr` (B2).
-    init(_ given: CheckedCase, stochastic: Bool = true) throws {
+    init(_ given: CheckedCase) {
         name = given.choice("rounding")
-        random = name == "sr" ? given.integers("random", UInt16.self) : []
+        random = given.integers("random", UInt16.self)
     }
 
     subscript(index: Int) -> BF16Arithmetic.Rounding {
-        BF16Arithmetic.Rounding(name: name, random: name == "sr" ? random[index] : 0) ?? .rne
+        BF16Arithmetic.Rounding(name: name, random: random.isEmpty ? 0 : random[index]) ?? .rne
     }
 }
 
@@ -72,10 +39,10 @@ private typealias Binary =
     @Sendable (UInt16, UInt16, BF16Arithmetic.Rounding, Bool, inout UInt8) -> UInt16
 
 private func binary(_ function: @escaping Binary) -> EngineCatalog.Compute {
-    { given, _ in
-        let (a, b) = (given.bf16("a"), given.bf16("b"))
-        let rounding = try Rounding(given)
-        let tininessBefore = given.choice("tininess") == "before"
+    { question in
+        let (a, b) = (question.given.bf16("a"), question.given.bf16("b"))
+        let rounding = Rounding(question.given)
+        let tininessBefore = question.given.choice("tininess") == "before"
         return elementwise(a.count) { index, flags in
             function(a[index], b[index], rounding[index], tininessBefore, &flags)
         }
@@ -89,13 +56,21 @@ private func extreme(largest: Bool, prefersNumber: Bool) -> EngineCatalog.Comput
 }
 
 private func unary(
-    stochastic: Bool = false,
     _ function: @escaping @Sendable (UInt16, BF16Arithmetic.Rounding, inout UInt8) -> UInt16
 ) -> EngineCatalog.Compute {
-    { given, _ in
-        let a = given.bf16("a")
-        let rounding = try Rounding(given, stochastic: stochastic)
+    { question in
+        let a = question.given.bf16("a")
+        let rounding = Rounding(question.given)
         return elementwise(a.count) { index, flags in function(a[index], rounding[index], &flags) }
+    }
+}
+
+private func fusedMultiplyAdd(_ question: EngineQuestion) throws -> CaseResult {
+    let given = question.given
+    let (a, b, c) = (given.bf16("a"), given.bf16("b"), given.bf16("c"))
+    let rounding = Rounding(given)
+    return elementwise(a.count) { index, flags in
+        BF16Arithmetic.fusedMultiplyAdd(a[index], b[index], c[index], rounding[index], &flags)
     }
 }
 
@@ -112,13 +87,25 @@ private func elementwise(_ count: Int, _ apply: (Int, inout UInt8) -> UInt16) ->
     return result
 }
 
-private let types = ["fp16", "fp32", "fp64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
+private func compare(_ question: EngineQuestion) throws -> CaseResult {
+    let (a, b) = (question.given.bf16("a"), question.given.bf16("b"))
+    let signalling = question.given.flag("signalling")
+    var (relations, raised): ([UInt8], [UInt8]) = ([], [])
+    for index in a.indices {
+        var flags: UInt8 = 0
+        relations.append(BF16Arithmetic.compare(a[index], b[index], signalling: signalling, &flags))
+        raised.append(flags)
+    }
+    var result = CaseResult()
+    result.output("r", Tensor(relations, shape: [a.count]))
+    result.output("flags", Tensor(raised, shape: [a.count]))
+    return result
+}
 
-private func convertFrom(_ given: CheckedCase) throws -> CaseResult {
-    let source = given.choice("source")
-    guard let type = ElementType(rawValue: source) else { throw OperationError(.recipe, "no type '\(source)'") }
-    let tensor = given.tensor("a")
-    let rounding = try Rounding(given)
+private func convertFrom(_ question: EngineQuestion) throws -> CaseResult {
+    let type: ElementType = question.given.choice("source")
+    let tensor = question.given.tensor("a")
+    let rounding = Rounding(question.given)
     return elementwise(tensor.count) { index, flags in
         let bits = tensor.bits(at: index)
         let mode = rounding[index]
@@ -135,7 +122,7 @@ private func convertFrom(_ given: CheckedCase) throws -> CaseResult {
             let isSignalling = bits & 0x7FFF_FFFF_FFFF_FFFF > 0x7FF0_0000_0000_0000 && bits & 0x8_0000_0000_0000 == 0
             return BF16Arithmetic.fromDouble(Double(bitPattern: bits), isSignalling: isSignalling, mode, &flags)
         default:
-            let isSigned = source.hasPrefix("int")
+            let isSigned = type.rawValue.hasPrefix("int")
             let width = 8 * type.byteWidth
             let isNegative = isSigned && bits >> UInt64(width - 1) & 1 == 1
             let extended = isNegative && width < 64 ? bits | ~0 << UInt64(width) : bits
@@ -157,12 +144,10 @@ private func half(_ bits: UInt16) -> Double {
     return bits & 0x8000 == 0 ? magnitude : -magnitude
 }
 
-private func convertTo(_ given: CheckedCase) throws -> CaseResult {
-    let target = given.choice("target")
-    guard let type = ElementType(rawValue: target) else { throw OperationError(.recipe, "no type '\(target)'") }
-    let a = given.bf16("a")
-    let name = given.choice("rounding")
-    let mode = BF16Arithmetic.Rounding(name: name) ?? .rne
+private func convertTo(_ question: EngineQuestion) throws -> CaseResult {
+    let type: ElementType = question.given.choice("target")
+    let a = question.given.bf16("a")
+    let mode = BF16Arithmetic.Rounding(name: question.given.choice("rounding")) ?? .rne
     var bytes: [UInt8] = []
     var raised: [UInt8] = []
     for x in a {
@@ -179,7 +164,7 @@ private func convertTo(_ given: CheckedCase) throws -> CaseResult {
             bits = isNaN ? 0x7FF8_0000_0000_0000 : Double(Float(bitPattern: UInt32(x) << 16)).bitPattern
         default:
             bits = BF16Arithmetic.toInteger(
-                x, bits: 8 * type.byteWidth, signed: target.hasPrefix("int"), mode, &flags)
+                x, bits: 8 * type.byteWidth, signed: type.rawValue.hasPrefix("int"), mode, &flags)
         }
         for byte in 0..<type.byteWidth { bytes.append(UInt8(truncatingIfNeeded: bits >> (8 * UInt64(byte)))) }
         raised.append(flags)

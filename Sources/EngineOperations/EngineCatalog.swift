@@ -6,18 +6,13 @@ import Goldens
 public struct EngineCatalog: Sendable {
     let context: EngineContext
 
-    typealias Compute = @Sendable (CheckedCase, EngineContext) throws -> CaseResult
+    typealias Compute = @Sendable (EngineQuestion) throws -> CaseResult
 
-    static let operations: [String: Compute] = {
-        var all: [String: Compute] = [:]
-        for group in [
+    static let operations: [String: Compute] = Dictionary(
+        uniqueKeysWithValues: [
             bf16Operations, dotOperations, mathOperations, techniqueOperations, attentionOperations, layerOperations,
             trainingOperations,
-        ] {
-            for (name, compute) in group { all[name] = compute }
-        }
-        return all
-    }()
+        ].joined())
 
     public init(_ context: EngineContext) { self.context = context }
 
@@ -29,12 +24,14 @@ public struct EngineCatalog: Sendable {
     /// - Throws: ``/Goldens/OperationError``.
     public func evaluate(_ goldenCase: GoldenCase) throws(OperationError) -> GoldenCase {
         do {
-            guard let compute = Self.operations[goldenCase.op] else {
-                // A name that nobody knows is the catalogue's error.
-                _ = try OperationCatalog.operation(named: goldenCase.op)
-                throw OperationError(.unknownOperation, "the engine has no '\(goldenCase.op)'")
+            let given = try CheckedCase(goldenCase)
+            guard let compute = Self.operations[given.op] else {
+                throw OperationError(.unknownOperation, "the engine has no '\(given.op)'")
             }
-            let result = try compute(CheckedCase(goldenCase), context)
+            // The operations hold pointers, not the memory they point into.
+            let memory = Memory()
+            defer { memory.free() }
+            let result = try compute(EngineQuestion(given: given, context: context, memory: memory))
             var evaluated = goldenCase
             evaluated.outputs = result.outputs
             evaluated.truth = []
@@ -48,24 +45,4 @@ public struct EngineCatalog: Sendable {
             throw OperationError(.value, "\(goldenCase.op): \(error)", caseName: goldenCase.name)
         }
     }
-}
-
-/// An array whose elements a body fills in by pointer.
-func filled<Element>(_ count: Int, _ zero: Element, _ body: (UnsafeMutablePointer<Element>) throws -> Void) rethrows
-    -> [Element]
-{
-    var array = [Element](repeating: zero, count: max(1, count))
-    try array.withUnsafeMutableBufferPointer { try body($0.baseAddress!) }
-    array.removeLast(array.count - count)
-    return array
-}
-
-/// bf16 results, zero first.
-func filledBF16(_ count: Int, _ body: (UnsafeMutablePointer<UInt16>) throws -> Void) rethrows -> [UInt16] {
-    try filled(count, UInt16(0), body)
-}
-
-/// fp32 results, zero first.
-func filledFloats(_ count: Int, _ body: (UnsafeMutablePointer<Float>) throws -> Void) rethrows -> [Float] {
-    try filled(count, Float(0), body)
 }

@@ -5,330 +5,227 @@ import Kernels
 import ModelSpec
 
 let layerOperations: [(String, EngineCatalog.Compute)] = [
-    (
-        "layer.rmsnorm",
-        { given, context in
-            let epsilon = given.float("epsilon")
-            let x = given.bf16("x")
-            let gain = given.bf16("gain")
-            let dy = given.bf16("dy")
-            let (n, c) = (given.size("n"), given.size("C"))
-            guard c >= 1 else {
-                throw OperationError(.input, "layer.rmsnorm: inputs/gain is empty; expected at least one column")
-            }
-            let layers = Layers(context)
-            var r: [Float] = []
-            let y = withPointer(x) { x in
-                withPointer(gain) { gain in
-                    filledBF16(n * c) { y in
-                        r = filledFloats(n) { r in
-                            layers.normalize(x, gain: gain, rows: n, width: c, epsilon: epsilon, output: y, inverse: r)
-                        }
-                    }
-                }
-            }
-            var dgain: [Float] = []
-            let dx = withPointer(x) { x in
-                withPointer(gain) { gain in
-                    withPointer(dy) { dy in
-                        withPointer(r) { r in
-                            filledFloats(n * c) { dx in
-                                dgain = filledFloats(c) { dgain in
-                                    layers.normalizeBackward(
-                                        dy, x: x, gain: gain, inverse: r, rows: n, width: c, output: dx,
-                                        gainGradient: dgain)
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-            var result = CaseResult()
-            result.output("y", bf16: y, [n, c])
-            result.output("r", r, [n])
-            result.output("dx", dx, [n, c])
-            result.output("dgain", dgain, [c])
-            return result
-        }
-    ),
-    (
-        "layer.rope",
-        { given, context in
-            let base = given.float("base")
-            guard base.isFinite, base >= 1 else {
-                throw OperationError(.recipe, "layer.rope: recipe key 'base' is \(base); expected 1 or more")
-            }
-            let x = given.bf16("x")
-            let positions = given.integers("position", Int32.self)
-            let dy = given.bf16("dy")
-            let (n, heads, d) = (given.size("n"), given.size("heads"), given.size("D"))
-            guard d % 2 == 0 else {
-                throw OperationError(.input, "layer.rope: the head dimension is \(d); expected an even one")
-            }
-            for (index, position) in positions.enumerated() where !(0..<1 << 29).contains(position) {
-                throw OperationError(.value, "layer.rope: position \(position) at index \(index), expected 0 ..< 2^29")
-            }
-            let layers = Layers(context)
-            let frequencies = (0..<d / 2).map { ScalarMath.rotaryFrequency(base: base, pair: $0, dimension: d) }
-            var sine: [Float] = []
-            let cosine = withPointer(positions) { positions in
-                filledFloats(n * d / 2) { cosine in
-                    sine = filledFloats(n * d / 2) { sine in
-                        layers.rotaryTables(
-                            positions: positions, rows: n, frequencies: frequencies, cosine: cosine, sine: sine)
-                    }
-                }
-            }
-            func rotated(_ x: [UInt16], backward: Bool) -> [UInt16] {
-                withPointer(x) { x in
-                    withPointer(cosine) { cosine in
-                        withPointer(sine) { sine in
-                            filledBF16(n * heads * d) { y in
-                                layers.rotate(
-                                    x, cosine: cosine, sine: sine, rows: n, heads: heads, dimension: d,
-                                    backward: backward, output: y)
-                            }
-                        }
-                    }
-                }
-            }
-            var result = CaseResult()
-            result.output("y", bf16: rotated(x, backward: false), [n, heads, d])
-            result.output("dx", bf16: rotated(dy, backward: true), [n, heads, d])
-            return result
-        }
-    ),
-    (
-        "layer.relu2",
-        { given, context in
-            let x = given.bf16("x")
-            let dy = given.floats("dy")
-            let n = x.count
-            var result = CaseResult()
-            withPointer(x) { x in
-                withPointer(dy) { dy in
-                    result.output("y", filledFloats(n) { context.kernels.rows.square(x, $0, n) }, [n])
-                    result.output("dx", filledFloats(n) { context.kernels.rows.squareBackward(x, dy, $0, n) }, [n])
-                }
-            }
-            return result
-        }
-    ),
-    (
-        "layer.linear",
-        { given, context in
-            let recipe = given.choice("dot", DotRecipe.self)
-            let x = given.bf16("x")
-            let weight = given.bf16("w")
-            let dy = given.bf16("dy")
-            let (b, t, inputs, outputs) = (given.size("B"), given.size("T"), given.size("in"), given.size("out"))
-            let layers = Layers(context)
-            let rows = context.kernels.rows
-            var result = CaseResult()
-            withPointer(x) { x in
-                withPointer(weight) { weight in
-                    withPointer(dy) { dy in
-                        let y = filledFloats(b * t * outputs) { y in
-                            layers.forward(
-                                x, weight: weight, rows: b * t, inputs: inputs, outputs: outputs, recipe: recipe
-                            ) { row, column, sums, count, _ in rows.finish(sums, y + (row * outputs + column), count) }
-                        }
-                        result.output("y", y, [b, t, outputs])
-                        let dx = filledFloats(b * t * inputs) { dx in
-                            layers.inputGradient(
-                                Layers.InputGradientPart(dy: dy, weight: weight, outputs: outputs), rows: b * t,
-                                inputs: inputs, recipe: recipe
-                            ) { row, column, sums, count, _ in rows.finish(sums, dx + (row * inputs + column), count) }
-                        }
-                        result.output("dx", dx, [b, t, inputs])
-                        let dw = filledFloats(inputs * outputs) { dw in
-                            layers.weightGradient(
-                                x, dy: dy, batch: b, tokens: t, inputs: inputs, outputs: outputs, recipe: recipe,
-                                into: dw)
-                        }
-                        result.output("dw", dw, [inputs, outputs])
-                    }
-                }
-            }
-            return result
-        }
-    ),
-    (
-        "layer.embedding",
-        { given, context in
-            let tokens = given.integers("tokens", Int32.self)
-            let weight = given.bf16("w")
-            let dy = given.bf16("dy")
-            let (n, v, c) = (given.size("n"), given.size("V"), given.size("C"))
-            for (index, token) in tokens.enumerated() where !(0..<v).contains(Int(token)) {
-                throw OperationError(.value, "token \(token) at index \(index), expected 0 ..< \(v)")
-            }
-            let layers = Layers(context)
-            var result = CaseResult()
-            withPointer(tokens) { tokens in
-                withPointer(weight) { weight in
-                    withPointer(dy) { dy in
-                        let y = filledBF16(n * c) {
-                            layers.embed(tokens: tokens, weight: weight, rows: n, width: c, output: $0)
-                        }
-                        result.output("y", bf16: y, [n, c])
-                        let dw = filledFloats(v * c) {
-                            layers.embedBackward(tokens: tokens, dy: dy, rows: n, vocabulary: v, width: c, into: $0)
-                        }
-                        result.output("dw", dw, [v, c])
-                    }
-                }
-            }
-            return result
-        }
-    ),
-    (
-        "layer.crossEntropy",
-        { given, context in
-            let c = given.float("zreg_c")
-            let logits = given.floats("logits")
-            let targets = given.integers("targets", Int32.self)
-            let (n, v) = (given.size("N"), given.size("V"))
-            for (row, target) in targets.enumerated() where target != -1 && !(0..<v).contains(Int(target)) {
-                throw OperationError(.value, "target \(target) at row \(row), expected -1 or 0 ..< \(v)")
-            }
-            return try loss(context, logits, n, v) { layers, logits, statistics, losses, gradient in
-                withPointer(targets) { targets in
-                    let count = layers.losses(
-                        logits, targets: targets, rows: n, vocabulary: v, z: statistics.z, losses: losses)
-                    layers.lossGradient(
-                        logits, targets: targets, count: count, rows: n, vocabulary: v, maximum: statistics.maximum,
-                        sum: statistics.sum, z: statistics.z, zregC: c, output: gradient)
-                    return count
-                }
-            }
-        }
-    ),
-    (
-        "layer.sparseCrossEntropy",
-        { given, context in
-            let c = given.float("zreg_c")
-            let logits = given.floats("logits")
-            let ids = given.integers("ids", UInt32.self)
-            let weights = given.floats("weights")
-            let (n, v, k) = (given.size("N"), given.size("V"), given.size("k"))
-            for (index, id) in ids.enumerated() where id != UInt32.max && id >= UInt32(clamping: v) {
-                throw OperationError(
-                    .value,
-                    "id \(id) at row \(index / k), slot \(index % k), expected 0 ..< \(v), or 4294967295 for an empty slot"
-                )
-            }
-            return try loss(context, logits, n, v) { layers, logits, statistics, losses, gradient in
-                withPointer(ids) { ids in
-                    withPointer(weights) { weights in
-                        let count = layers.sparseLosses(
-                            logits, ids: ids, weights: weights, k: k, rows: n, vocabulary: v, z: statistics.z,
-                            losses: losses)
-                        layers.sparseLossGradient(
-                            logits, ids: ids, weights: weights, k: k, count: count, rows: n, vocabulary: v,
-                            maximum: statistics.maximum, sum: statistics.sum, z: statistics.z, zregC: c,
-                            output: gradient)
-                        return count
-                    }
-                }
-            }
-        }
-    ),
-    (
-        "layer.adamw",
-        { given, context in
-            let (beta1, beta2) = (given.float("beta1"), given.float("beta2"))
-            let (epsilon, weightDecay) = (given.float("epsilon"), given.float("weight_decay"))
-            for (key, beta) in [("beta1", beta1), ("beta2", beta2)] where !(beta >= 0 && beta < 1) {
-                throw OperationError(
-                    .recipe, "layer.adamw: recipe key '\(key)' is \(beta); expected 0 or more and below 1")
-            }
-            let learningRate = given.float("learning_rate")
-            let clipNorm = given.float("clip_norm")
-            let step = given.integer("step")
-            var weight = given.floats("w")
-            var m = given.floats("m")
-            var v = given.floats("v")
-            let g = given.floats("g")
-            let n = g.count
-            let layers = Layers(context)
-            let norm = withPointer(g) { g in
-                var sum: Float = 0
-                _ = filledFloats(n / 4096 + 1) { sum = layers.sumOfSquares(g, n, scratch: $0) }
-                return ScalarMath.sqrt(canonicalZero(sum))
-            }
-            guard norm.isFinite else { throw TrainingError.gradientNorm(norm, step: step) }  // T4
-            let constants = AdamWConstants(
-                beta1: beta1, beta2: beta2, epsilon: epsilon, weightDecay: weightDecay, learningRate: learningRate,
-                step: step, norm: norm, clipNorm: clipNorm)
-            if n > 0 {
-                var rounded = [UInt16](repeating: 0, count: n)
-                weight.withUnsafeMutableBufferPointer { w in
-                    m.withUnsafeMutableBufferPointer { m in
-                        v.withUnsafeMutableBufferPointer { v in
-                            g.withUnsafeBufferPointer { g in
-                                rounded.withUnsafeMutableBufferPointer {
-                                    context.kernels.rows.adamW(
-                                        w.baseAddress!, m.baseAddress!, v.baseAddress!, g.baseAddress!,
-                                        $0.baseAddress!, constants, n)
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-            var result = CaseResult()
-            result.output("norm", [norm], [1])
-            result.output("m", m, [n])
-            result.output("v", v, [n])
-            result.output("w", weight, [n])
-            return result
-        }
-    ),
+    ("layer.rmsnorm", rmsNorm), ("layer.rope", rotaryEmbedding), ("layer.relu2", reluSquared),
+    ("layer.swiglu", swiGLU), ("layer.linear", linear), ("layer.embedding", embedding),
+    ("layer.crossEntropy", crossEntropy), ("layer.sparseCrossEntropy", sparseCrossEntropy), ("layer.adamw", adamW),
 ]
 
-/// The chain over one tensor's sum (R3): +0 added twice changes nothing.
-private func canonicalZero(_ x: Float) -> Float { (0 + x) + 0 }
+private func rmsNorm(_ question: EngineQuestion) throws -> CaseResult {
+    let (n, c) = (question.size("n"), question.size("C"))
+    let x = question.bf16("x")
+    let gain = question.bf16("gain")
+    let y = question.zeros(n * c, UInt16.self)
+    let r = question.zeros(n, Float.self)
+    question.layers.normalize(
+        x, gain: gain, rows: n, width: c, epsilon: question.given.float("epsilon"), output: y, inverse: r)
+    let dx = question.zeros(n * c, Float.self)
+    let dgain = question.zeros(c, Float.self)
+    question.layers.normalizeBackward(
+        question.bf16("dy"), x: x, gain: gain, inverse: r, rows: n, width: c, output: dx, gainGradient: dgain)
+    var result = CaseResult()
+    result.output("y", bf16: y, [n, c])
+    result.output("r", r, [n])
+    result.output("dx", dx, [n, c])
+    result.output("dgain", dgain, [c])
+    return result
+}
 
-private func loss(
-    _ context: EngineContext, _ logits: [Float], _ n: Int, _ v: Int,
-    _ body: (
-        Layers, UnsafePointer<Float>, AttentionPass.Statistics, UnsafeMutablePointer<Float>,
-        UnsafeMutablePointer<UInt16>
-    ) -> Int
-) throws -> CaseResult {
-    let layers = Layers(context)
-    var (maximum, sum) = ([Float](repeating: 0, count: n + 1), [Float](repeating: 0, count: n + 1))
-    var z: [Float] = []
-    var losses: [Float] = []
-    var mean: Float = 0
-    let gradient = filledBF16(n * v) { gradient in
-        losses = filledFloats(n) { losses in
-            z = filledFloats(n) { z in
-                maximum.withUnsafeMutableBufferPointer { maximum in
-                    sum.withUnsafeMutableBufferPointer { sum in
-                        withPointer(logits) { logits in
-                            let statistics = AttentionPass.Statistics(
-                                maximum: maximum.baseAddress!, sum: sum.baseAddress!, z: z)
-                            if v > 0 {
-                                layers.logSumExp(
-                                    logits, rows: n, vocabulary: v, maximum: statistics.maximum, sum: statistics.sum,
-                                    z: statistics.z)
-                            }
-                            let count = body(layers, logits, statistics, losses, gradient)
-                            _ = filledFloats(n / 4096 + 1) {
-                                mean = layers.meanLoss(losses, rows: n, count: count, scratch: $0)
-                            }
-                        }
-                    }
-                }
-            }
-        }
+private func rotaryEmbedding(_ question: EngineQuestion) throws -> CaseResult {
+    let base = question.given.float("base")
+    let (n, heads, d) = (question.size("n"), question.size("heads"), question.size("D"))
+    let layers = question.layers
+    let frequencies = (0..<d / 2).map { ScalarMath.rotaryFrequency(base: base, pair: $0, dimension: d) }
+    let cosine = question.zeros(n * d / 2, Float.self)
+    let sine = question.zeros(n * d / 2, Float.self)
+    layers.rotaryTables(
+        positions: question.integers("position", Int32.self), rows: n, frequencies: frequencies, cosine: cosine,
+        sine: sine)
+    let y = question.zeros(n * heads * d, UInt16.self)
+    layers.rotate(
+        question.bf16("x"), cosine: cosine, sine: sine, rows: n, heads: heads, dimension: d, backward: false, output: y)
+    let dx = question.zeros(n * heads * d, UInt16.self)
+    layers.rotate(
+        question.bf16("dy"), cosine: cosine, sine: sine, rows: n, heads: heads, dimension: d, backward: true,
+        output: dx)
+    var result = CaseResult()
+    result.output("y", bf16: y, [n, heads, d])
+    result.output("dx", bf16: dx, [n, heads, d])
+    return result
+}
+
+private func reluSquared(_ question: EngineQuestion) throws -> CaseResult {
+    let n = question.size("n")
+    let x = question.bf16("x")
+    let y = question.zeros(n, Float.self)
+    question.rows.square(x, y, n)
+    let dx = question.zeros(n, Float.self)
+    question.rows.squareBackward(x, question.floats("dy"), dx, n)
+    var result = CaseResult()
+    result.output("y", y, [n])
+    result.output("dx", dx, [n])
+    return result
+}
+
+/// T8: every operation rounded by itself.
+private func swiGLU(_ question: EngineQuestion) throws -> CaseResult {
+    let n = question.size("n")
+    let gate = question.widened("gate", n)
+    let up = question.widened("up", n)
+    let dy = question.floats("dy")
+    let negative = question.zeros(n, Float.self)
+    for i in 0..<n { negative[i] = -gate[i] }
+    let e = question.zeros(n, Float.self)
+    question.context.kernels.math.exp(negative, e, n)
+    let y = question.zeros(n, Float.self)
+    let dgate = question.zeros(n, Float.self)
+    let dup = question.zeros(n, Float.self)
+    for i in 0..<n {
+        let d = 1 + e[i]
+        let t = gate[i] / d
+        y[i] = t * up[i]
+        dup[i] = dy[i] * t
+        // The slope of silu: s (1 + gate (1 - s)).
+        let s = 1 / d
+        let a = 1 - s
+        let b = gate[i] * a
+        let c = 1 + b
+        let k = s * c
+        let f = dy[i] * up[i]
+        dgate[i] = f * k
     }
     var result = CaseResult()
-    result.output("loss", [mean], [1])
-    result.output("losses", losses, [n])
-    result.output("z", z, [n])
-    result.output("dlogits", bf16: gradient, [n, v])
+    result.output("y", y, [n])
+    result.output("dgate", dgate, [n])
+    result.output("dup", dup, [n])
+    return result
+}
+
+private func linear(_ question: EngineQuestion) throws -> CaseResult {
+    let recipe = question.given.choice("dot", DotRecipe.self)
+    let (b, t) = (question.size("B"), question.size("T"))
+    let (inputs, outputs) = (question.size("in"), question.size("out"))
+    let x = question.bf16("x")
+    let weight = question.bf16("w")
+    let dy = question.bf16("dy")
+    let (layers, rows) = (question.layers, question.rows)
+    let y = question.zeros(b * t * outputs, Float.self)
+    layers.forward(x, weight: weight, rows: b * t, inputs: inputs, outputs: outputs, recipe: recipe) {
+        row, column, sums, count, _ in rows.finish(sums, y + (row * outputs + column), count)
+    }
+    let dx = question.zeros(b * t * inputs, Float.self)
+    let part = Layers.InputGradientPart(dy: dy, weight: weight, outputs: outputs)
+    layers.inputGradient(part, rows: b * t, inputs: inputs, recipe: recipe) {
+        row, column, sums, count, _ in rows.finish(sums, dx + (row * inputs + column), count)
+    }
+    let dw = question.zeros(inputs * outputs, Float.self)
+    layers.weightGradient(
+        x, dy: dy, batch: b, tokens: t, inputs: inputs, outputs: outputs, recipe: recipe, into: dw)
+    var result = CaseResult()
+    question.output("y", y, [b, t, outputs], as: "output", in: &result)
+    question.output("dx", dx, [b, t, inputs], as: "output", in: &result)
+    question.output("dw", dw, [inputs, outputs], as: "dw_output", in: &result)
+    return result
+}
+
+private func embedding(_ question: EngineQuestion) throws -> CaseResult {
+    let (n, v, c) = (question.size("n"), question.size("V"), question.size("C"))
+    let tokens = question.integers("tokens", Int32.self)
+    let y = question.zeros(n * c, UInt16.self)
+    question.layers.embed(tokens: tokens, weight: question.bf16("w"), rows: n, width: c, output: y)
+    let dw = question.zeros(v * c, Float.self)
+    question.layers.embedBackward(
+        tokens: tokens, dy: question.bf16("dy"), rows: n, vocabulary: v, width: c, into: dw)
+    var result = CaseResult()
+    result.output("y", bf16: y, [n, c])
+    result.output("dw", dw, [v, c])
+    return result
+}
+
+/// What the losses have in common: logits and the statistics of their rows, and room for the results.
+private struct Loss {
+    let question: EngineQuestion
+    let n: Int
+    let v: Int
+    let logits: UnsafeMutablePointer<Float>
+    let maximum: UnsafeMutablePointer<Float>
+    let sum: UnsafeMutablePointer<Float>
+    let z: UnsafeMutablePointer<Float>
+    let losses: UnsafeMutablePointer<Float>
+    let gradient: UnsafeMutablePointer<UInt16>
+
+    init(_ question: EngineQuestion) {
+        self.question = question
+        n = question.size("N")
+        v = question.size("V")
+        logits = question.floats("logits")
+        maximum = question.zeros(n, Float.self)
+        sum = question.zeros(n, Float.self)
+        z = question.zeros(n, Float.self)
+        losses = question.zeros(n, Float.self)
+        gradient = question.zeros(n * v, UInt16.self)
+        guard v > 0 else { return }
+        question.layers.logSumExp(logits, rows: n, vocabulary: v, maximum: maximum, sum: sum, z: z)
+    }
+
+    /// - Parameter count: the rows that have a target.
+    func result(count: Int) -> CaseResult {
+        let scratch = question.zeros(n / 4096 + 1, Float.self)
+        let mean = question.layers.meanLoss(losses, rows: n, count: count, scratch: scratch)
+        var result = CaseResult()
+        result.output("loss", [mean], [1])
+        result.output("losses", losses, [n])
+        result.output("z", z, [n])
+        result.output("dlogits", bf16: gradient, [n, v])
+        return result
+    }
+}
+
+private func crossEntropy(_ question: EngineQuestion) throws -> CaseResult {
+    let loss = Loss(question)
+    let targets = question.integers("targets", Int32.self)
+    let count = question.layers.losses(
+        loss.logits, targets: targets, rows: loss.n, vocabulary: loss.v, z: loss.z, losses: loss.losses)
+    question.layers.lossGradient(
+        loss.logits, targets: targets, count: count, rows: loss.n, vocabulary: loss.v, maximum: loss.maximum,
+        sum: loss.sum, z: loss.z, zregC: question.given.float("zreg_c"), output: loss.gradient)
+    return loss.result(count: count)
+}
+
+private func sparseCrossEntropy(_ question: EngineQuestion) throws -> CaseResult {
+    let loss = Loss(question)
+    let k = question.size("k")
+    let ids = question.integers("ids", UInt32.self)
+    let weights = question.floats("weights")
+    let count = question.layers.sparseLosses(
+        loss.logits, ids: ids, weights: weights, k: k, rows: loss.n, vocabulary: loss.v, z: loss.z,
+        losses: loss.losses)
+    question.layers.sparseLossGradient(
+        loss.logits, ids: ids, weights: weights, k: k, count: count, rows: loss.n, vocabulary: loss.v,
+        maximum: loss.maximum, sum: loss.sum, z: loss.z, zregC: question.given.float("zreg_c"), output: loss.gradient)
+    return loss.result(count: count)
+}
+
+private func adamW(_ question: EngineQuestion) throws -> CaseResult {
+    let given = question.given
+    let n = question.size("n")
+    let step = given.integer("step")
+    let g = question.floats("g")
+    let squares = question.layers.sumOfSquares(g, n, scratch: question.zeros(n / 4096 + 1, Float.self))
+    // The chain over one tensor's sum (R3): +0 added twice changes nothing.
+    let norm = ScalarMath.sqrt((0 + squares) + 0)
+    guard norm.isFinite else { throw TrainingError.gradientNorm(norm, step: step) }  // T4
+    let constants = AdamWConstants(
+        beta1: given.float("beta1"), beta2: given.float("beta2"), epsilon: given.float("epsilon"),
+        weightDecay: given.float("weight_decay"), learningRate: given.float("learning_rate"), step: step, norm: norm,
+        clipNorm: given.float("clip_norm"))
+    let weight = question.floats("w")
+    let m = question.floats("m")
+    let v = question.floats("v")
+    question.rows.adamW(weight, m, v, g, question.zeros(n, UInt16.self), constants, n)
+    var result = CaseResult()
+    result.output("norm", [norm], [1])
+    result.output("m", m, [n])
+    result.output("v", v, [n])
+    result.output("w", weight, [n])
     return result
 }
