@@ -71,7 +71,8 @@ let package = Package(
         .target(name: "CScarcity"),
         .target(
             name: "EngineOperations",
-            dependencies: ["Engine", "Kernels", "Goldens", "Cases", "GoldenIO", "ModelSpec"], swiftSettings: strict),
+            dependencies: ["Engine", "Kernels", "Goldens", "Cases", "GoldenIO", "ModelSpec", "JSON"],
+            swiftSettings: strict),
 
         // Ranks as processes: the one place that imports MPI, and only with the trait.
         .systemLibrary(
@@ -109,7 +110,7 @@ let package = Package(
             dependencies: ["BFloat16", "Cases", "ExactMath", "ModelSpec", "Reference", "JSON", "Platform"],
             swiftSettings: strict),
         .target(
-            name: "Prover", dependencies: ["BFloat16", "ExactMath", "ModelSpec", "Reference", "Platform"],
+            name: "Prover", dependencies: ["BFloat16", "ExactMath", "Reference", "Platform"],
             swiftSettings: strict),
         // The engine's functions held against the reference's: the one proof that needs both.
         .target(
@@ -171,14 +172,14 @@ let package = Package(
             dependencies: [
                 "BFloat16", "Checker", "Engine", "EngineOperations", "EngineProver", "ExactMath", "Cases", "GoldenIO",
                 "Goldens",
-                "JSON", "Kernels", "KernelsEmulated", "ModelSpec", "Platform", "Prover", "Reference", "TrainingData",
+                "JSON", "Kernels", "KernelsEmulated", "ModelSpec", "Platform", "Prover", "Reference",
             ], swiftSettings: strict),
         .testTarget(
             name: "GoldenIOTests", dependencies: ["Cases", "GoldenIO", "JSON"], resources: [.copy("Fixtures")],
             swiftSettings: strict),
         .testTarget(
             name: "GoldensTests",
-            dependencies: ["Goldens", "Cases", "JSON", "ModelSpec", "BFloat16", "Reference", "ExactMath"],
+            dependencies: ["Goldens", "Cases", "JSON", "ModelSpec"],
             swiftSettings: strict),
         .testTarget(
             name: "CheckerTests",
@@ -190,10 +191,11 @@ let package = Package(
             name: "StudiesTests",
             dependencies: [
                 "Engine", "ExactMath", "Cases", "GoldenIO", "ModelSpec", "Pages", "Studies", "TrainingData",
+                "Reference",
             ],
             swiftSettings: strict),
         .testTarget(
-            name: "TrainingDataTests", dependencies: ["TrainingData", "JSON", "ModelSpec", "Reference"],
+            name: "TrainingDataTests", dependencies: ["TrainingData", "JSON", "ModelSpec", "Reference", "ExactMath"],
             swiftSettings: strict),
         .testTarget(
             name: "CommandLineTests",

@@ -24,11 +24,7 @@ public struct StepTrace: Sendable {
                 .unknownOperation, "a trace is a case of training.step, not of '\(goldenCase.op)'",
                 caseName: goldenCase.name)
         }
-        let training: TrainingCase
-        do { training = TrainingCase(try CheckedCase(goldenCase)) } catch var error as OperationError {
-            error.caseName = goldenCase.name
-            throw error
-        }
+        let training = TrainingCase(try CheckedCase(goldenCase))
         self.name = name
         self.goldenCase = goldenCase
         configuration = training.configuration
@@ -85,12 +81,11 @@ public struct StepTrace: Sendable {
         return made
     }
 
-    /// Tensors that it holds and that no step in `order` produces: whatever they are, nothing is compared with them.
-    func unknown(besides order: [Localiser.Expected]) -> [String] {
-        let known = Set(order.map(\.name)).union(["loss", "gradient_norm", "fingerprint"])
+    /// Tensors that it holds and that the step does not produce: whatever they are, nothing is compared with them.
+    func unknown(besides plan: StepPlan) -> [String] {
         var seen: Set<String> = []
         return (goldenCase.intermediates.names + goldenCase.outputs.names).filter {
-            !known.contains($0) && seen.insert($0).inserted
+            plan[$0] == nil && $0 != "fingerprint" && seen.insert($0).inserted
         }
     }
 
@@ -106,27 +101,16 @@ public struct StepTrace: Sendable {
 
 /// Walks one or two traces of a step to the operation that went another way.
 public struct Localiser: Sendable {
-    /// What a step of a configuration produces.
-    public struct Expected: Sendable, Hashable {
-        public let name: String
-        public let type: ElementType
-        public let shape: [Int]
-
-        public init(_ name: String, _ type: ElementType, _ shape: [Int]) {
-            (self.name, self.type, self.shape) = (name, type, shape)
-        }
-    }
-
-    /// All tensors of the step in execution order.
-    let order: [Expected]
+    /// The step's tensors in execution order.
+    let plan: StepPlan
     /// Elements that are recomputed of a tensor.
     public var samples = 64
 
-    public init(order: [Expected]) { self.order = order }
+    public init(_ plan: StepPlan) { self.plan = plan }
 
     /// Rules read a step's tensors by index, so none may have another shape than its operation makes.
     private func requireShapes(_ trace: StepTrace) throws(JudgingError) {
-        for expected in order {
+        for expected in plan.entries {
             guard let tensor = trace.tensor(expected.name) else { continue }
             guard tensor.type == expected.type, tensor.shape == expected.shape else {
                 throw JudgingError.nothingToJudge(
@@ -143,7 +127,7 @@ public struct Localiser: Sendable {
             return nil
         }
         var chain = Fingerprint()
-        for expected in order {
+        for expected in plan.entries {
             guard let tensor = trace.tensor(expected.name) else { return nil }
             chain.append(expected.name, tensor)
         }
@@ -255,7 +239,7 @@ public struct Localiser: Sendable {
         var divergence: Divergence?
         var compared = 0
         var later = 0
-        for (place, name) in order.map(\.name).enumerated() {
+        for (place, name) in plan.entries.map(\.name).enumerated() {
             guard let x = a.tensor(name), let y = b.tensor(name) else {
                 if divergence == nil { unrecorded.append(name) }
                 uncompared.append(name)
@@ -285,17 +269,17 @@ public struct Localiser: Sendable {
                 cannot = "the inputs differ"
             }
             divergence = Divergence(
-                tensor: name, place: place + 1, of: order.count, elements: x.count, differing: different.count,
+                tensor: name, place: place + 1, of: plan.entries.count, elements: x.count, differing: different.count,
                 index: Self.place(different[0], x.shape), first: ElementText(x, different[0]),
                 second: ElementText(y, different[0]), unrecorded: unrecorded,
                 recomputed: cannot == nil ? asked.count : 0, firstRight: right.0, secondRight: right.1, note: cannot,
                 later: 0)
         }
         var seen: Set<String> = []
-        let unknown = (a.unknown(besides: order) + b.unknown(besides: order)).filter { seen.insert($0).inserted }
+        let unknown = (a.unknown(besides: plan) + b.unknown(besides: plan)).filter { seen.insert($0).inserted }
         return Comparison(
             inputs: inputs, divergence: divergence.map { $0.with(later: later) }, compared: compared,
-            tensors: order.count, uncompared: uncompared, unknown: unknown,
+            tensors: plan.entries.count, uncompared: uncompared, unknown: unknown,
             otherFingerprints: [a, b].filter { hasOtherFingerprint($0) == true }.map(\.name))
     }
 
@@ -312,7 +296,7 @@ public struct Localiser: Sendable {
         var missing: [String] = []
         var unchecked: [String] = []
         var recomputed = 0
-        for (place, name) in order.map(\.name).enumerated() {
+        for (place, name) in plan.entries.map(\.name).enumerated() {
             try progress(place)
             guard let tensor = trace.tensor(name) else {
                 missing.append(name)
@@ -328,7 +312,7 @@ public struct Localiser: Sendable {
                 if let example = wrong.first {
                     faults.append(
                         Fault(
-                            tensor: name, place: place + 1, of: order.count, recomputed: elements.count,
+                            tensor: name, place: place + 1, of: plan.entries.count, recomputed: elements.count,
                             wrong: wrong.count,
                             example: example))
                 }
@@ -339,7 +323,7 @@ public struct Localiser: Sendable {
         }
         return Findings(
             faults: faults, recomputed: recomputed, missing: missing, unchecked: unchecked,
-            unknown: trace.unknown(besides: order), hasOtherFingerprint: hasOtherFingerprint(trace) == true)
+            unknown: trace.unknown(besides: plan), hasOtherFingerprint: hasOtherFingerprint(trace) == true)
     }
 
     private static func place(_ element: Int, _ shape: [Int]) -> [Int] {

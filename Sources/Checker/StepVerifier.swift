@@ -37,7 +37,8 @@ public struct StepVerifier {
         public var description: String { "step \(step): \(operation): \(message)" }
     }
 
-    public let configuration: ModelConfiguration
+    /// The step's tensors and what each is made of.
+    public let plan: StepPlan
     /// Elements of each tensor.
     public let samples: Int
     /// Elements that were compared so far, all of them equal.
@@ -49,7 +50,6 @@ public struct StepVerifier {
 
     private let parameters: [ModelConfiguration.Parameter]
     private let indices: [String: Int]
-    private let decays: [String: Bool]
     /// Masters, moments and residuals before the step, then what they became.
     private var state: TrainingState
     private var batch: TrainingBatch
@@ -58,8 +58,6 @@ public struct StepVerifier {
     private var stored: [String: StepTensor.Values] = [:]
     private var step = 0
     private var random: SplitMix64
-    /// The stream's gradient that the next operation reads, for each rank.
-    private var streamGradient = ""
 
     /// Multiply-adds that a tensor's samples may take at every step.
     private static let affordable = 1_000_000
@@ -69,25 +67,22 @@ public struct StepVerifier {
     ///   - seed: of the places.
     public init(_ configuration: ModelConfiguration, state: TrainingState, samples: Int, seed: UInt64) {
         precondition(samples >= 1)
-        self.configuration = configuration
+        plan = StepPlan(configuration)
         self.samples = samples
         self.state = state
         parameters = configuration.parameters
         var indices: [String: Int] = [:]
-        var decays: [String: Bool] = [:]
         for (index, parameter) in configuration.parameters.enumerated() {
             indices[parameter.name] = index
-            decays[parameter.name] = parameter.decays
         }
         self.indices = indices
-        self.decays = decays
         random = SplitMix64(state: seed)
         batch = TrainingBatch(tokens: [], targets: .tokens([]), positions: [], visibilityStart: [], visibilityLimit: [])
     }
 
     /// Begins step `step` over `batch`.
     public mutating func begin(_ step: Int, _ batch: TrainingBatch) throws {
-        let c = configuration
+        let c = plan.configuration
         self.step = step
         self.batch = batch
         stored = [:]
@@ -124,7 +119,7 @@ public struct StepVerifier {
                 if let difference = try compare(operation, rule, tensor, random.below(count)) { throw difference }
             }
         }
-        keep(operation.name, tensor)
+        keep(name, tensor)
     }
 
     /// Takes the next tensor and compares the elements at some places; those that differ.
@@ -136,7 +131,7 @@ public struct StepVerifier {
         for element in elements {
             if let difference = try compare(operation, rule, tensor, element) { found.append(difference) }
         }
-        keep(operation.name, tensor)
+        keep(name, tensor)
         return found
     }
 
@@ -145,7 +140,7 @@ public struct StepVerifier {
     /// - Throws: ``Unexpected`` if no operation of a step has its name, or what it is made of is not there.
     public mutating func accept(_ name: String, _ tensor: StepTensor) throws {
         let (operation, _) = try take(name, tensor)
-        keep(operation.name, tensor)
+        keep(name, tensor)
     }
 
     private mutating func compare(_ operation: Operation, _ rule: Rule, _ tensor: StepTensor, _ element: Int) throws
@@ -156,28 +151,18 @@ public struct StepVerifier {
         compared += 1
         guard expected != got else { return nil }
         return Difference(
-            step: step, operation: operation.whole, index: Self.place(element, tensor.shape),
+            step: step, operation: operation.name, index: Self.place(element, tensor.shape),
             expected: Self.text(expected), got: Self.text(got))
     }
 
     /// The operation that makes a tensor, once that is stored.
     private mutating func take(_ name: String, _ tensor: StepTensor) throws -> (Operation, Rule) {
         stored[name] = tensor.values
-        var (rank, own) = (0, name)
-        if name.hasPrefix("rank."), let end = name.dropFirst(5).firstIndex(of: ".") {
-            guard let number = Int(name[name.index(name.startIndex, offsetBy: 5)..<end]),
-                shares.indices.contains(number)
-            else {
-                throw Unexpected(step: step, operation: name, message: "expected a rank below \(configuration.ranks)")
-            }
-            (rank, own) = (number, String(name[name.index(after: end)...]))
+        guard let entry = plan[name] else {
+            throw Unexpected(step: step, operation: name, message: "no operation of such a step has this name")
         }
-        let operation = Operation(verifier: self, rank: rank, name: own, whole: name, shape: tensor.shape)
-        guard let rule = try operation.rule() else {
-            throw Unexpected(step: step, operation: name, message: "no operation of a step has this name")
-        }
-        if own.hasSuffix("stream.gradient") { streamGradient = own }
-        return (operation, rule)
+        let operation = Operation(verifier: self, entry: entry)
+        return (operation, try operation.rule())
     }
 
     /// The state after the step is the next one's.
@@ -257,48 +242,45 @@ public struct StepVerifier {
         let element: (Int) throws -> Bits
     }
 
-    /// One tensor of one rank, and where its rule looks for its inputs.
+    /// One tensor, and where its rule looks for its inputs.
     private struct Operation {
         let verifier: StepVerifier
-        let rank: Int
-        let name: String
-        let whole: String
-        let shape: [Int]
+        let entry: StepPlan.Entry
 
-        var c: ModelConfiguration { verifier.configuration }
-        var share: TrainingBatch { verifier.shares[rank] }
+        var name: String { entry.name }
+        var c: ModelConfiguration { verifier.plan.configuration }
+        var share: TrainingBatch { verifier.shares[entry.rank ?? 0] }
         var sequences: Int { share.tokens.count / c.sequenceLength }
         var rows: Int { share.tokens.count }
-        var queryWidth: Int { c.heads * c.headDimension }
-        var keyWidth: Int { c.keyValueHeads * c.headDimension }
+        /// Columns of the tensor.
+        var width: Int { entry.shape.last ?? 1 }
 
         // Inputs
 
-        func path(_ name: String) -> String { c.ranks == 1 ? name : "rank.\(rank).\(name)" }
+        /// The names of the tensors that it is made of.
+        var sources: [String] { entry.inputs.compactMap { if case .tensor(let name) = $0 { name } else { nil } } }
+        /// The names of the parameters that it reads.
+        var weights: [String] { entry.inputs.compactMap { if case .weight(let name) = $0 { name } else { nil } } }
 
-        func missing(_ name: String) -> Unexpected {
-            Unexpected(step: verifier.step, operation: whole, message: "comes before \(name), which it is made of")
+        func missing(_ source: String) -> Unexpected {
+            Unexpected(step: verifier.step, operation: name, message: "comes before \(source), which it is made of")
         }
 
-        func bf16s(_ name: String) throws -> [BFloat16] {
-            guard case .bf16(let values)? = verifier.stored[path(name)] else { throw missing(name) }
+        func bf16s(_ index: Int) throws -> [BFloat16] {
+            guard case .bf16(let values)? = verifier.stored[sources[index]] else { throw missing(sources[index]) }
             return values
         }
 
-        func floats(_ name: String, ofAllRanks: Bool = false) throws -> [Float] {
-            guard case .fp32(let values)? = verifier.stored[ofAllRanks ? name : path(name)] else { throw missing(name) }
+        func floats(_ index: Int) throws -> [Float] {
+            guard case .fp32(let values)? = verifier.stored[sources[index]] else { throw missing(sources[index]) }
             return values
         }
 
-        func master(_ name: String) -> [Float] { verifier.state.weights[verifier.indices[name]!] }
-
-        /// bf16 of `count` masters from `first` on, `stride` apart (T2).
-        func weight(_ name: String, _ first: Int, _ count: Int, stride: Int = 1) -> [BFloat16] {
-            let master = master(name)
+        /// bf16 of `count` masters of weight `index` from `first` on, `stride` apart (T2).
+        func weight(_ index: Int, _ first: Int, _ count: Int, stride: Int = 1) -> [BFloat16] {
+            let master = verifier.state.weights[verifier.indices[weights[index]]!]
             return (0..<count).map { bf16(master[first + $0 * stride]) }
         }
-
-        func gain(_ name: String) -> [BFloat16] { weight(name, 0, c.width) }
 
         func row(_ x: [BFloat16], _ row: Int, _ width: Int) -> [BFloat16] { Array(x[row * width..<(row + 1) * width]) }
 
@@ -308,127 +290,51 @@ public struct StepVerifier {
             return sum.finished()
         }
 
-        // The parts of a name
-
-        /// `layers.N.` and what follows.
-        var layer: (index: Int, rest: String)? {
-            let pieces = name.split(separator: ".", maxSplits: 2)
-            guard pieces.count == 3, pieces[0] == "layers", let index = Int(pieces[1]), index < c.layers else {
-                return nil
-            }
-            return (index, String(pieces[2]))
-        }
-
         // Rules
 
-        func rule() throws -> Rule? {
-            if let (index, rest) = layer { return try layerRule(index, rest) }
-            for prefix in ["gradient.", "reduced.", "residual.", "m.", "v.", "weight."] where name.hasPrefix(prefix) {
-                let parameter = String(name.dropFirst(prefix.count))
-                guard verifier.indices[parameter] != nil else { return nil }
-                switch prefix {
-                case "gradient.": return try gradientRule(parameter)
-                case "reduced.", "residual.": return try combinationRule(parameter, isResidual: prefix == "residual.")
-                default: return try updateRule(parameter, prefix)
-                }
-            }
-            switch name {
-            case "embedding.output":
+        func rule() throws -> Rule {
+            switch entry.operation {
+            case .embedding:
                 return Rule(cost: 1) { e in
-                    .bf16(weight("embedding", Int(share.tokens[e / c.width]) * c.width + e % c.width, 1)[0].bitPattern)
+                    .bf16(weight(0, Int(share.tokens[e / width]) * width + e % width, 1)[0].bitPattern)
                 }
-            case "norm.output": return try norm(of: stream(after: c.layers - 1), "norm")
-            case "logits":
-                let x = try bf16s("norm.output")
+            case .rmsNorm: return try norm()
+            case .linear, .linearResidual: return try linear()
+            case .linearTransposed:
+                let x = try bf16s(0)
                 return Rule(cost: c.width) { e in
-                    let (n, v) = (e / c.vocabulary, e % c.vocabulary)
-                    return .fp32(
-                        dot([(row(x, n, c.width), weight("embedding", v * c.width, c.width))]).bitPattern)
+                    .fp32(
+                        dot([(row(x, e / width, c.width), weight(0, e % width * c.width, c.width))]).bitPattern)
                 }
-            case "loss.max", "loss.sum", "loss.z": return try lossRule()
-            case "loss": return try meanLossRule()
-            case "logits.gradient": return try logitsGradientRule()
-            case "norm.output.gradient":
-                let dy = try bf16s("logits.gradient")
-                return Rule(cost: c.vocabulary) { e in
-                    let (n, k) = (e / c.width, e % c.width)
-                    let w = weight("embedding", k, c.vocabulary, stride: c.width)
-                    return .bf16(bf16(dot([(row(dy, n, c.vocabulary), w)])).bitPattern)
-                }
-            case "embedding.output_gradient":
-                return try weightGradient("logits.gradient", "norm.output", c.vocabulary, c.width)
-            case "stream.gradient":
-                return try normGradient("norm.output.gradient", of: stream(after: c.layers - 1), "norm", adds: nil)
-            case "learning_rate":
-                return Rule(cost: 1) { _ in
-                    .fp32(LearningRate.at(step: verifier.step, configuration: c).bitPattern)
-                }
-            case "gradient_norm":
-                let all = try verifier.parameters.map { try combined($0.name) }
-                return Rule(cost: 10 * all.reduce(0) { $0 + $1.count }) { _ in
-                    .fp32(AdamW.gradientNorm(all).bitPattern)
-                }
-            default: return nil
-            }
-        }
-
-        /// The stream after a layer.
-        func stream(after layer: Int) -> String { layer < 0 ? "embedding.output" : "layers.\(layer).mlp.residual" }
-
-        func layerRule(_ index: Int, _ rest: String) throws -> Rule? {
-            let l = "layers.\(index)"
-            let source = c.keyValueSource(layer: index)
-            switch rest {
-            case "attention.norm.output": return try norm(of: stream(after: index - 1), "\(l).attention.norm")
-            case "attention.query.output":
-                return try linear("\(l).attention.norm.output", "\(l).attention.query", queryWidth)
-            case "attention.key.output": return try linear("\(l).attention.norm.output", "\(l).attention.key", keyWidth)
-            case "attention.value.output":
-                return try linear("\(l).attention.norm.output", "\(l).attention.value", keyWidth)
-            case "attention.query.rotated": return try rotary("\(l).attention.query.output", c.heads, backward: false)
-            case "attention.key.rotated":
-                return try rotary("\(l).attention.key.output", c.keyValueHeads, backward: false)
-            case "attention.max", "attention.sum", "attention.z", "attention.context":
-                return try attentionRule(index, source, rest)
-            case "attention.residual":
-                return try linear(
-                    "\(l).attention.context", "\(l).attention.output", c.width, inputs: queryWidth,
-                    adds: stream(after: index - 1))
-            case "mlp.norm.output": return try norm(of: "\(l).attention.residual", "\(l).mlp.norm")
-            case "mlp.up.output": return try linear("\(l).mlp.norm.output", "\(l).mlp.up", c.feedForwardWidth)
-            case "mlp.limit":
+            case .rotary: return try rotary(backward: false)
+            case .rotaryBackward: return try rotary(backward: true)
+            case .attentionMax, .attentionSum, .attentionZ, .attention: return try attentionRule()
+            case .attentionQueryGradient: return try queryGradient()
+            case .attentionKeyGradient, .attentionValueGradient: return try keyGradient()
+            case .clampLimit:
                 return Rule(cost: 10 * c.width * c.feedForwardWidth) { _ in
                     if c.clamp == .static { return .fp32(c.clampLimit == 0 ? 0 : c.clampLimit.bitPattern) }
-                    let weights = weight("\(l).mlp.up", 0, c.width * c.feedForwardWidth)
                     return .fp32(
                         try Clamp.dynamicLimit(
-                            weights: weights, fanIn: c.width, columns: c.feedForwardWidth, kappa: c.clampKappa,
-                            activation: .relu2
+                            weights: weight(0, 0, c.width * c.feedForwardWidth), fanIn: c.width,
+                            columns: c.feedForwardWidth, kappa: c.clampKappa, activation: .relu2
                         ).bitPattern)
                 }
-            case "mlp.codes", "mlp.activation":
-                let up = try bf16s("\(l).mlp.up.output")
-                let limit = c.clamp == .none ? 0 : try floats("\(l).mlp.limit")[0]
+            case .clampCodes, .activation:
+                let up = try bf16s(0)
+                let limit = c.clamp == .none ? 0 : try floats(1)[0]
                 return Rule(cost: 10) { e in
                     let squared = ReLUSquared.forward([up[e]])
                     if c.clamp == .none { return .bf16(bf16(squared[0]).bitPattern) }
                     let clamped = try Clamp.forward(squared, limit: limit, activation: .relu2, int8: c.int8)
-                    return rest == "mlp.codes"
+                    return entry.operation == .clampCodes
                         ? .int8(clamped.codes[0]) : .bf16(bf16(clamped.dequantised[0]).bitPattern)
                 }
-            case "mlp.residual":
-                return try linear(
-                    "\(l).mlp.activation", "\(l).mlp.down", c.width, inputs: c.feedForwardWidth,
-                    adds: "\(l).attention.residual")
-
-            // Backward
-            case "mlp.up.gradient":
-                let dy = try bf16s(verifier.streamGradient)
-                let up = try bf16s("\(l).mlp.up.output")
-                let limit = c.clamp == .none ? 0 : try floats("\(l).mlp.limit")[0]
+            case .activationGradient:
+                let (dy, up) = (try bf16s(0), try bf16s(1))
+                let limit = c.clamp == .none ? 0 : try floats(2)[0]
                 return Rule(cost: c.width) { e in
-                    let (n, j) = (e / c.feedForwardWidth, e % c.feedForwardWidth)
-                    var d = dot([(row(dy, n, c.width), weight("\(l).mlp.down", j * c.width, c.width))])
+                    var d = dot([(row(dy, e / width, c.width), weight(0, e % width * c.width, c.width))])
                     if c.clamp != .none {
                         d =
                             Clamp.backward(
@@ -437,127 +343,131 @@ public struct StepVerifier {
                     }
                     return .bf16(bf16(ReLUSquared.backward(u: [up[e]], dy: [d])[0]).bitPattern)
                 }
-            case "mlp.norm.output.gradient":
-                return try inputGradient([("\(l).mlp.up.gradient", "\(l).mlp.up", c.feedForwardWidth)], c.width)
-            case "mlp.stream.gradient":
-                return try normGradient(
-                    "\(l).mlp.norm.output.gradient", of: "\(l).attention.residual", "\(l).mlp.norm",
-                    adds: verifier.streamGradient)
-            case "attention.context.gradient":
-                return try inputGradient([(verifier.streamGradient, "\(l).attention.output", c.width)], queryWidth)
-            case "attention.query.rotated.gradient": return try queryGradient(index, source)
-            case "attention.key.rotated.gradient", "attention.value.gradient":
-                return try keyGradient(index, source, isKey: rest.contains("key"))
-            case "attention.query.gradient":
-                return try rotary("\(l).attention.query.rotated.gradient", c.heads, backward: true)
-            case "attention.key.total_gradient", "attention.value.total_gradient":
-                let own = rest.contains("key") ? "attention.key.rotated.gradient" : "attention.value.gradient"
-                let users = try (0..<c.layers).reversed().filter { c.keyValueSource(layer: $0) == index }
-                    .map { try bf16s("layers.\($0).\(own)") }
+            case .lossMax, .lossSum, .lossZ: return try lossRule()
+            case .loss: return try meanLossRule()
+            case .logitsGradient: return try logitsGradientRule()
+            case .inputGradient: return try inputGradient()
+            case .inputGradientTransposed:
+                let dy = try bf16s(0)
+                return Rule(cost: c.vocabulary) { e in
+                    let w = weight(0, e % width, c.vocabulary, stride: width)
+                    return .bf16(bf16(dot([(row(dy, e / width, c.vocabulary), w)])).bitPattern)
+                }
+            case .weightGradient: return try weightGradient()
+            case .normGradient: return try normGradient()
+            case .gainGradient:
+                let (dy, x) = (try bf16s(0), try bf16s(1))
+                // The gain has no part in its own gradient.
+                let ones = [BFloat16](repeating: 1, count: c.width)
+                return Rule(cost: 8 * rows * c.width) { e in
+                    .fp32(
+                        RMSNorm.backward(
+                            outputGradient: dy, x: x, gain: ones, rows: rows, width: c.width, epsilon: c.normEpsilon
+                        ).gain[e].bitPattern)
+                }
+            case .total:
+                let users = try sources.indices.map { try bf16s($0) }
                 return Rule(cost: users.count) { e in
                     var total = widened(users[0][e])
                     for user in users.dropFirst() { total = SoftFloat32.add(total, widened(user[e])) }  // T2
                     return .bf16(bf16(total).bitPattern)
                 }
-            case "attention.key.gradient":
-                return try rotary("\(l).attention.key.total_gradient", c.keyValueHeads, backward: true)
-            case "attention.norm.output.gradient":
-                var parts = [("\(l).attention.query.gradient", "\(l).attention.query", queryWidth)]
-                if c.hasKeyValue(layer: index) {
-                    parts.append(("\(l).attention.key.gradient", "\(l).attention.key", keyWidth))
-                    parts.append(("\(l).attention.value.total_gradient", "\(l).attention.value", keyWidth))
+            case .embeddingGradient:
+                let (output, dy) = (try floats(0), try bf16s(1))
+                return Rule(cost: rows) { e in
+                    let (v, k) = (e / width, e % width)
+                    var sum: Float = 0
+                    for (t, token) in share.tokens.enumerated() where Int(token) == v {
+                        sum = SoftFloat32.add(sum, widened(dy[t * width + k]))  // R3
+                    }
+                    return .fp32(SoftFloat32.add(output[e], sum).bitPattern)  // T2
                 }
-                return try inputGradient(parts, c.width)
-            case "attention.stream.gradient":
-                return try normGradient(
-                    "\(l).attention.norm.output.gradient", of: stream(after: index - 1), "\(l).attention.norm",
-                    adds: verifier.streamGradient)
-            default: return nil
+            case .meanOfRanks:
+                let losses = try sources.indices.map { try floats($0)[0] }
+                return Rule(cost: c.ranks) { _ in .fp32(AllReduce.fp32(losses, ranks: c.ranks)[0].bitPattern) }
+            case .reduced, .residual: return try combinationRule()
+            case .learningRate:
+                return Rule(cost: 1) { _ in
+                    .fp32(LearningRate.at(step: verifier.step, configuration: c).bitPattern)
+                }
+            case .gradientNorm:
+                let all = try sources.indices.map { try floats($0) }
+                return Rule(cost: 10 * all.reduce(0) { $0 + $1.count }) { _ in
+                    .fp32(AdamW.gradientNorm(all).bitPattern)
+                }
+            case .firstMoment, .secondMoment, .weight: return try updateRule()
             }
         }
 
-        func linear(
-            _ input: String, _ parameter: String, _ outputs: Int, inputs: Int? = nil, adds: String? = nil
-        ) throws -> Rule {
-            let inputs = inputs ?? c.width
-            let x = try bf16s(input)
-            let residual = try adds.map(bf16s)
+        func linear() throws -> Rule {
+            let x = try bf16s(0)
+            let residual = entry.operation == .linearResidual ? try bf16s(1) : nil
+            let inputs = x.count / max(1, rows)
             return Rule(cost: inputs) { e in
-                let (n, o) = (e / outputs, e % outputs)
-                let sum = dot([(row(x, n, inputs), weight(parameter, o, inputs, stride: outputs))])
+                let sum = dot([(row(x, e / width, inputs), weight(0, e % width, inputs, stride: width))])
                 guard let residual else { return .bf16(bf16(sum).bitPattern) }
                 return .bf16(Residual.add([residual[e]], [sum])[0].bitPattern)
             }
         }
 
-        func inputGradient(_ parts: [(dy: String, parameter: String, outputs: Int)], _ inputs: Int) throws -> Rule {
-            let gradients = try parts.map { try bf16s($0.dy) }
-            return Rule(cost: parts.reduce(0) { $0 + $1.outputs }) { e in
-                let (n, a) = (e / inputs, e % inputs)
+        func inputGradient() throws -> Rule {
+            let gradients = try sources.indices.map { try bf16s($0) }
+            let widths = gradients.map { $0.count / max(1, rows) }
+            return Rule(cost: widths.reduce(0, +)) { e in
                 let sum = dot(
-                    parts.indices.map { p in
-                        let width = parts[p].outputs
-                        return (row(gradients[p], n, width), weight(parts[p].parameter, a * width, width))
+                    gradients.indices.map { p in
+                        (row(gradients[p], e / width, widths[p]), weight(p, e % width * widths[p], widths[p]))
                     })
                 return .bf16(bf16(sum).bitPattern)
             }
         }
 
         /// dW [inputs, outputs] of x [N, inputs] and dy [N, outputs].
-        func weightGradient(_ input: String, _ gradient: String, _ inputs: Int, _ outputs: Int) throws -> Rule {
-            let (x, dy) = (try bf16s(input), try bf16s(gradient))
+        func weightGradient() throws -> Rule {
+            let (x, dy) = (try bf16s(0), try bf16s(1))
+            let inputs = entry.shape[0]
             return Rule(cost: rows) { e in
-                let (a, b) = (e / outputs, e % outputs)
+                let (a, b) = (e / width, e % width)
                 var sum = DotAccumulator(recipe: c.dot, arithmetic: .soft)
                 for sequence in 0..<sequences {
                     let first = sequence * c.sequenceLength
                     sum.addRow(count: c.sequenceLength) { t in
-                        (x[(first + t) * inputs + a], dy[(first + t) * outputs + b])
+                        (x[(first + t) * inputs + a], dy[(first + t) * width + b])
                     }
                 }
                 return .fp32(sum.finished().bitPattern)
             }
         }
 
-        func norm(of input: String, _ parameter: String) throws -> Rule {
-            let x = try bf16s(input)
-            return Rule(cost: 3 * c.width) { e in
+        func norm() throws -> Rule {
+            let x = try bf16s(0)
+            return Rule(cost: 3 * width) { e in
                 let output = RMSNorm.forward(
-                    row(x, e / c.width, c.width), gain: gain(parameter), rows: 1, width: c.width,
+                    row(x, e / width, width), gain: weight(0, 0, width), rows: 1, width: width,
                     epsilon: c.normEpsilon
                 ).output
-                return .bf16(output[e % c.width].bitPattern)
+                return .bf16(output[e % width].bitPattern)
             }
         }
 
-        func normGradient(_ gradient: String, of input: String, _ parameter: String, adds: String?) throws -> Rule {
-            let (dy, x) = (try bf16s(gradient), try bf16s(input))
-            let stream = try adds.map(bf16s)
-            return Rule(cost: 8 * c.width) { e in
-                let n = e / c.width
+        func normGradient() throws -> Rule {
+            let (dy, x) = (try bf16s(0), try bf16s(1))
+            let stream = sources.count > 2 ? try bf16s(2) : nil
+            return Rule(cost: 8 * width) { e in
+                let n = e / width
                 let dx = RMSNorm.backward(
-                    outputGradient: row(dy, n, c.width), x: row(x, n, c.width), gain: gain(parameter), rows: 1,
-                    width: c.width, epsilon: c.normEpsilon
-                ).input[e % c.width]
+                    outputGradient: row(dy, n, width), x: row(x, n, width), gain: weight(0, 0, width), rows: 1,
+                    width: width, epsilon: c.normEpsilon
+                ).input[e % width]
                 guard let stream else { return .bf16(bf16(dx).bitPattern) }
                 return .bf16(Residual.add([stream[e]], [dx])[0].bitPattern)
             }
         }
 
-        func gainGradient(_ gradient: String, of input: String, _ parameter: String) throws -> Rule {
-            let (dy, x) = (try bf16s(gradient), try bf16s(input))
-            return Rule(cost: 8 * rows * c.width) { e in
-                .fp32(
-                    RMSNorm.backward(
-                        outputGradient: dy, x: x, gain: gain(parameter), rows: rows, width: c.width,
-                        epsilon: c.normEpsilon
-                    ).gain[e].bitPattern)
-            }
-        }
-
-        func rotary(_ input: String, _ heads: Int, backward: Bool) throws -> Rule {
-            let x = try bf16s(input)
+        func rotary(backward: Bool) throws -> Rule {
+            let x = try bf16s(0)
             let d = c.headDimension
+            let heads = width / d
             // A head at a time.
             return Rule(cost: 100 * d) { e in
                 let head = row(x, e / d, d)
@@ -573,6 +483,7 @@ public struct StepVerifier {
         // Attention
 
         var scale: Float { CorrectlyRounded.rsqrt(SoftFloat32.convert(UInt64(c.headDimension))) }
+        var mask: Visibility { verifier.visibility[entry.rank ?? 0][entry.layer ?? 0] }
 
         /// Head `head` of sequence `b` of [N, heads D], as [T, D].
         func head(_ x: [BFloat16], _ b: Int, _ head: Int, _ heads: Int) -> [BFloat16] {
@@ -584,9 +495,8 @@ public struct StepVerifier {
         }
 
         /// One row of queries [D] and a mask of what it sees.
-        func oneRow(_ index: Int, _ b: Int, _ i: Int) throws -> (shape: Attention.Shape, visibility: Visibility) {
+        func oneRow(_ b: Int, _ i: Int) throws -> (shape: Attention.Shape, visibility: Visibility) {
             let t = c.sequenceLength
-            let mask = verifier.visibility[rank][index]
             let limits = (0..<t).map { mask.isVisible(batch: b, query: i, key: $0) ? Int32(1) : 0 }
             return (
                 Attention.Shape(
@@ -597,45 +507,48 @@ public struct StepVerifier {
             )
         }
 
-        func attentionRule(_ index: Int, _ source: Int, _ rest: String) throws -> Rule {
+        func attentionRule() throws -> Rule {
             let (t, d) = (c.sequenceLength, c.headDimension)
-            let query = try bf16s("layers.\(index).attention.query.rotated")
-            let key = try bf16s("layers.\(source).attention.key.rotated")
-            let value = try bf16s("layers.\(source).attention.value.output")
+            let (query, key, value) = (try bf16s(0), try bf16s(1), try bf16s(2))
             return Rule(cost: t * (2 * d + 50)) { e in
                 // max, sum and Z are [B, H, T], the context [N, H D].
                 let (b, h, i) =
-                    rest == "attention.context"
+                    entry.operation == .attention
                     ? (e / d / c.heads / t, e / d % c.heads, e / d / c.heads % t)
                     : (e / t / c.heads, e / t % c.heads, e % t)
                 let group = h / (c.heads / c.keyValueHeads)
-                let (shape, visibility) = try oneRow(index, b, i)
+                let (shape, visibility) = try oneRow(b, i)
                 let result = try Attention.forward(
                     query: row(query, (b * t + i) * c.heads + h, d), key: head(key, b, group, c.keyValueHeads),
                     value: head(value, b, group, c.keyValueHeads), shape: shape, visibility: visibility, scale: scale,
                     recipe: c.dot, arithmetic: .hardware)
-                return switch rest {
-                case "attention.max": .fp32(result.maximum[0].bitPattern)
-                case "attention.sum": .fp32(result.sum[0].bitPattern)
-                case "attention.z": .fp32(result.z[0].bitPattern)
+                return switch entry.operation {
+                case .attentionMax: .fp32(result.maximum[0].bitPattern)
+                case .attentionSum: .fp32(result.sum[0].bitPattern)
+                case .attentionZ: .fp32(result.z[0].bitPattern)
                 default: .bf16(result.output[e % d].bitPattern)
                 }
             }
         }
 
-        func queryGradient(_ index: Int, _ source: Int) throws -> Rule {
-            let (t, d) = (c.sequenceLength, c.headDimension)
-            let l = "layers.\(index).attention"
-            let (query, dO, o) = (
-                try bf16s("\(l).query.rotated"), try bf16s("\(l).context.gradient"), try bf16s("\(l).context")
+        /// The inputs of attention's backward pass.
+        func attentionInputs() throws -> (
+            query: [BFloat16], key: [BFloat16], value: [BFloat16], dO: [BFloat16], o: [BFloat16], maximum: [Float],
+            sum: [Float], z: [Float]
+        ) {
+            (
+                try bf16s(0), try bf16s(1), try bf16s(2), try bf16s(3), try bf16s(4), try floats(5), try floats(6),
+                try floats(7)
             )
-            let key = try bf16s("layers.\(source).attention.key.rotated")
-            let value = try bf16s("layers.\(source).attention.value.output")
-            let (maximum, sum, z) = (try floats("\(l).max"), try floats("\(l).sum"), try floats("\(l).z"))
+        }
+
+        func queryGradient() throws -> Rule {
+            let (t, d) = (c.sequenceLength, c.headDimension)
+            let (query, key, value, dO, o, maximum, sum, z) = try attentionInputs()
             return Rule(cost: t * (3 * d + 100)) { e in
                 let (b, h, i) = (e / d / c.heads / t, e / d % c.heads, e / d / c.heads % t)
                 let group = h / (c.heads / c.keyValueHeads)
-                let (shape, visibility) = try oneRow(index, b, i)
+                let (shape, visibility) = try oneRow(b, i)
                 let at = (b * t + i) * c.heads + h
                 let r = (b * c.heads + h) * t + i
                 let result = try Attention.backward(
@@ -650,17 +563,10 @@ public struct StepVerifier {
         }
 
         /// dk or dv: all heads of a group and all queries.
-        func keyGradient(_ index: Int, _ source: Int, isKey: Bool) throws -> Rule {
+        func keyGradient() throws -> Rule {
             let (t, d) = (c.sequenceLength, c.headDimension)
             let group = c.heads / c.keyValueHeads
-            let l = "layers.\(index).attention"
-            let (query, dO, o) = (
-                try bf16s("\(l).query.rotated"), try bf16s("\(l).context.gradient"), try bf16s("\(l).context")
-            )
-            let key = try bf16s("layers.\(source).attention.key.rotated")
-            let value = try bf16s("layers.\(source).attention.value.output")
-            let (maximum, sum, z) = (try floats("\(l).max"), try floats("\(l).sum"), try floats("\(l).z"))
-            let mask = verifier.visibility[rank][index]
+            let (query, key, value, dO, o, maximum, sum, z) = try attentionInputs()
             return Rule(cost: group * t * t * (5 * d + 100)) { e in
                 let (b, g, j) = (e / d / c.keyValueHeads / t, e / d % c.keyValueHeads, e / d / c.keyValueHeads % t)
                 let heads = g * group..<(g + 1) * group
@@ -679,7 +585,8 @@ public struct StepVerifier {
                         start: Array(mask.start[b * t..<(b + 1) * t]), limit: Array(mask.limit[b * t..<(b + 1) * t]),
                         window: mask.window),
                     scale: scale, recipe: c.dot, zregC: c.zregC, form: c.zregForm, arithmetic: .hardware)
-                return .bf16((isKey ? result.key : result.value)[j * d + e % d].bitPattern)
+                return .bf16(
+                    (entry.operation == .attentionKeyGradient ? result.key : result.value)[j * d + e % d].bitPattern)
             }
         }
 
@@ -693,19 +600,16 @@ public struct StepVerifier {
         }
 
         func lossRule() throws -> Rule {
-            let logits = try floats("logits")
+            let logits = try floats(0)
             return Rule(cost: 20 * c.vocabulary) { e in
                 let (maximum, sum, z) = try lossRow(logits, e)
-                return .fp32((name == "loss.max" ? maximum : name == "loss.sum" ? sum : z).bitPattern)
+                return .fp32(
+                    (entry.operation == .lossMax ? maximum : entry.operation == .lossSum ? sum : z).bitPattern)
             }
         }
 
         func meanLossRule() throws -> Rule {
-            if name == whole && c.ranks > 1 {
-                let losses = try (0..<c.ranks).map { try floats("rank.\($0).loss", ofAllRanks: true)[0] }
-                return Rule(cost: c.ranks) { _ in .fp32(AllReduce.fp32(losses, ranks: c.ranks)[0].bitPattern) }
-            }
-            let (logits, z) = (try floats("logits"), try floats("loss.z"))
+            let (logits, z) = (try floats(0), try floats(1))
             return Rule(cost: 10 * rows) { _ in
                 .fp32(
                     CrossEntropy.meanLoss(
@@ -717,14 +621,13 @@ public struct StepVerifier {
         func hardTargets() throws -> [Int32] {
             guard case .tokens(let targets) = share.targets else {
                 throw Unexpected(
-                    step: verifier.step, operation: whole, message: "soft targets are not verified in lockstep")
+                    step: verifier.step, operation: name, message: "soft targets are not verified in lockstep")
             }
             return targets
         }
 
         func logitsGradientRule() throws -> Rule {
-            let logits = try floats("logits")
-            let (maximum, sum, z) = (try floats("loss.max"), try floats("loss.sum"), try floats("loss.z"))
+            let (logits, maximum, sum, z) = (try floats(0), try floats(1), try floats(2), try floats(3))
             let targets = try hardTargets()
             let count = targets.count { $0 >= 0 }
             let v = c.vocabulary
@@ -739,63 +642,15 @@ public struct StepVerifier {
             }
         }
 
-        // Parameters' gradients
+        // Parameters
 
-        func gradientRule(_ parameter: String) throws -> Rule? {
-            if parameter == "norm" {
-                return try gainGradient("norm.output.gradient", of: stream(after: c.layers - 1), parameter)
-            }
-            if parameter == "embedding" {
-                let output = try floats("embedding.output_gradient")
-                let dy = try bf16s(verifier.streamGradient)
-                return Rule(cost: rows) { e in
-                    let (v, k) = (e / c.width, e % c.width)
-                    var sum: Float = 0
-                    for (t, token) in share.tokens.enumerated() where Int(token) == v {
-                        sum = SoftFloat32.add(sum, widened(dy[t * c.width + k]))  // R3
-                    }
-                    return .fp32(SoftFloat32.add(output[e], sum).bitPattern)  // T2
-                }
-            }
-            let pieces = parameter.split(separator: ".", maxSplits: 2)
-            guard pieces.count == 3, let index = Int(pieces[1]) else { return nil }
-            let l = "layers.\(index)"
-            switch pieces[2] {
-            case "mlp.down":
-                return try weightGradient("\(l).mlp.activation", verifier.streamGradient, c.feedForwardWidth, c.width)
-            case "mlp.up":
-                return try weightGradient("\(l).mlp.norm.output", "\(l).mlp.up.gradient", c.width, c.feedForwardWidth)
-            case "mlp.norm":
-                return try gainGradient("\(l).mlp.norm.output.gradient", of: "\(l).attention.residual", parameter)
-            case "attention.output":
-                return try weightGradient("\(l).attention.context", verifier.streamGradient, queryWidth, c.width)
-            case "attention.query":
-                return try weightGradient(
-                    "\(l).attention.norm.output", "\(l).attention.query.gradient", c.width, queryWidth)
-            case "attention.key":
-                return try weightGradient(
-                    "\(l).attention.norm.output", "\(l).attention.key.gradient", c.width, keyWidth)
-            case "attention.value":
-                return try weightGradient(
-                    "\(l).attention.norm.output", "\(l).attention.value.total_gradient", c.width, keyWidth)
-            case "attention.norm":
-                return try gainGradient("\(l).attention.norm.output.gradient", of: stream(after: index - 1), parameter)
-            default: return nil
-            }
-        }
+        /// The parameter of `reduced.NAME`, `residual.NAME`, `m.NAME`, `v.NAME` and `weight.NAME`.
+        var parameter: Int { verifier.indices[name.drop { $0 != "." }.dropFirst().description]! }
 
-        /// The gradient that the update reads (T5).
-        func combined(_ parameter: String) throws -> [Float] {
-            try floats((c.combinesGradients ? "reduced." : "gradient.") + parameter, ofAllRanks: true)
-        }
-
-        func combinationRule(_ parameter: String, isResidual: Bool) throws -> Rule {
-            let index = verifier.indices[parameter]!
+        func combinationRule() throws -> Rule {
+            let index = parameter
             let n = verifier.parameters[index].count
-            let gradients = try (0..<c.ranks).map {
-                try floats(
-                    c.ranks == 1 ? "gradient.\(parameter)" : "rank.\($0).gradient.\(parameter)", ofAllRanks: true)
-            }
+            let gradients = try sources.indices.map { try floats($0) }
             return Rule(cost: 100 * c.ranks) { e in
                 let element = e % n
                 switch c.compression {
@@ -819,7 +674,8 @@ public struct StepVerifier {
                         randomReduced: words(c.ranks, index, block))
                     let lane = element - block.lowerBound
                     return .fp32(
-                        (isResidual ? result.residual[e / n * block.count + lane] : result.reduced[lane]).bitPattern)
+                        (entry.operation == .residual
+                            ? result.residual[e / n * block.count + lane] : result.reduced[lane]).bitPattern)
                 }
             }
         }
@@ -834,11 +690,9 @@ public struct StepVerifier {
             return elements.map { stream.word(UInt64(base + $0)) }
         }
 
-        func updateRule(_ parameter: String, _ prefix: String) throws -> Rule {
-            let index = verifier.indices[parameter]!
-            let gradient = try combined(parameter)
-            let rate = try floats("learning_rate", ofAllRanks: true)[0]
-            let norm = try floats("gradient_norm", ofAllRanks: true)[0]
+        func updateRule() throws -> Rule {
+            let index = parameter
+            let (gradient, rate, norm) = (try floats(0), try floats(1)[0], try floats(2)[0])
             let state = verifier.state
             return Rule(cost: 2000) { e in
                 var g = gradient[e]
@@ -850,8 +704,10 @@ public struct StepVerifier {
                 )
                 AdamW.update(
                     weight: &w, firstMoment: &m, secondMoment: &v, gradient: [g], step: verifier.step,
-                    learningRate: rate, decays: verifier.decays[parameter]!, hyperparameters: AdamW.Hyperparameters(c))
-                return .fp32((prefix == "m." ? m : prefix == "v." ? v : w)[0].bitPattern)
+                    learningRate: rate, decays: verifier.parameters[index].decays,
+                    hyperparameters: AdamW.Hyperparameters(c))
+                let new = entry.operation == .firstMoment ? m : entry.operation == .secondMoment ? v : w
+                return .fp32(new[0].bitPattern)
             }
         }
 

@@ -8,7 +8,7 @@ import Platform
 ///
 /// A tensor's bits are those in the file, turned to little-endian; no number is ever converted. Accepted are datasets that
 /// are compact, contiguous or chunked, with deflate (gzip), shuffle and Fletcher-32 filters, of any byte order, of the
-/// types of ``ElementType``; UInt16 datasets whose attribute `element_type` is `bf16` or `fp16` hold those bits. Elements that were never written
+/// types of ``/ModelSpec/ElementType``; UInt16 datasets whose attribute `element_type` is `bf16` or `fp16` hold those bits. Elements that were never written
 /// have the dataset's fill value, of at most 256 MiB; where there is none, or the fill time is *never*, as in our own files, they are an error.
 /// Soft and external links, virtual and external storage, and all other filters and types are refused.
 public final class GoldenFile: Sendable {

@@ -42,7 +42,7 @@ public struct Manifest: Sendable, Hashable {
         self.files = files
     }
 
-    /// Reads a manifest. - Throws: ``GoldenIOError`` naming the file and the field that is missing or wrong.
+    /// Reads a manifest. - Throws: ``/Cases/GoldenIOError`` naming the file and the field that is missing or wrong.
     public init(reading path: String) throws(GoldenIOError) {
         let bytes: [UInt8]
         do {

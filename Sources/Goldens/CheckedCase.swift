@@ -18,8 +18,16 @@ package struct CheckedCase: Sendable {
     /// The operation's name.
     package var op: String { signature.name }
 
-    /// - Throws: ``OperationError`` naming the operation, the key or dataset, what was found and what was expected.
+    /// - Throws: ``OperationError`` naming the case, the operation, the key or dataset, what was found and what was expected.
     package init(_ goldenCase: GoldenCase) throws(OperationError) {
+        do { try self.init(checking: goldenCase) } catch {
+            var named = error
+            named.caseName = goldenCase.name
+            throw named
+        }
+    }
+
+    private init(checking goldenCase: GoldenCase) throws(OperationError) {
         let signature = try OperationSignature.require(goldenCase.op)
         self.signature = signature
         self.goldenCase = goldenCase

@@ -97,7 +97,7 @@ package struct TrainingCase {
 
 /// The fingerprint of a step (T6), and of the first step what a golden case holds of it.
 public struct StepRecorder: Sendable {
-    private let configuration: ModelConfiguration
+    private let plan: StepPlan
     /// The chain over everything recorded so far.
     public private(set) var fingerprint: Fingerprint
     /// The gradients, or what they were reduced to, and what the step made of them; where kept.
@@ -107,7 +107,7 @@ public struct StepRecorder: Sendable {
 
     /// - Parameter fingerprint: the chain that goes on.
     public init(configuration: ModelConfiguration, fingerprint: Fingerprint = Fingerprint()) {
-        self.configuration = configuration
+        plan = StepPlan(configuration)
         self.fingerprint = fingerprint
     }
 
@@ -115,10 +115,7 @@ public struct StepRecorder: Sendable {
     public mutating func record(_ name: String, _ tensor: Tensor, keeps: Bool = false) {
         fingerprint.append(name, tensor)
         guard keeps, name != "loss", name != "gradient_norm" else { return }
-        let gradients =
-            configuration.ranks > 1 || configuration.compression != .none ? "reduced." : "gradient."
-        let isOutput = [gradients, "residual.", "m.", "v.", "weight."].contains { name.hasPrefix($0) }
-        if isOutput {
+        if plan[name]?.isOutput == true {
             outputs.append(NamedTensor(name, tensor))
         } else {
             intermediates.append(NamedTensor(name, tensor))

@@ -159,6 +159,12 @@ extension ModelConfiguration {
         try inRange("ranks", ranks, 1...batch)
     }
 
+    /// Whether the gradients of several ranks are combined, or one rank's pass through a codec (T5).
+    public var combinesGradients: Bool { ranks > 1 || compression != .none }
+
+    /// Whether there are residuals (S7).
+    public var usesErrorFeedback: Bool { compression == .squinch && errorFeedback }
+
     /// The window of a layer; nil for none.
     public func window(layer: Int) -> Int? {
         windows.isEmpty || windows[layer] == 0 ? nil : windows[layer]

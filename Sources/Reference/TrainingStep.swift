@@ -31,13 +31,6 @@ public struct TrainingState: Sendable, Hashable {
     }
 }
 
-extension ModelConfiguration {
-    /// Whether the gradients of several ranks are combined, or one rank's pass through a codec (T5).
-    public var combinesGradients: Bool { ranks > 1 || compression != .none }
-    /// Whether there are residuals (S7).
-    public var usesErrorFeedback: Bool { compression == .squinch && errorFeedback }
-}
-
 /// One step of training: forward, backward, all-reduce, AdamW (T2, T5, T4).
 public enum TrainingStep {
     /// What a step reports.

@@ -1,14 +1,12 @@
 import ArgumentParser
 import Cases
 import Checker
-import Engine
-import EngineOperations
 import Foundation
 import GoldenIO
 import Goldens
 import JSON
+import ModelSpec
 import Platform
-import Reference
 
 struct Localise: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -21,6 +19,10 @@ struct Localise: ParsableCommand {
             With one trace, --samples elements of every tensor are recomputed from the trace's own tensors before it, so that operations that are wrong by \
             themselves are found, not only the first. What lies between the samples is not looked at: a tensor with few wrong elements may pass, and what is made \
             of it does too. Two traces are compared whole.
+
+            Any other file of cases is a trace of whatever its cases say, in their order: op, recipe, inputs and outputs of what a program executed \
+            (the page "Traces" has the format, and a hook that records a PyTorch module). Of two such traces the first entry that differs is shown, \
+            and whether its inputs differed before; every entry of an operation that the reference knows is judged by its recorded inputs.
 
             Two logs of `train --log` are compared line by line: the first step whose fingerprint differs is the one to trace. Of two runs, the \
             second with b in place of a:
@@ -64,9 +66,11 @@ struct Localise: ParsableCommand {
             }
             return try compareLogs(second)
         }
+        let files = try [first, second].compactMap(\.self).map { try GoldenFile(reading: $0) }
+        if try files.contains(where: { try step(in: $0) == nil }) { return try walk(files) }
         let a = try trace(first)
-        let order = try Self.order(a)
-        var localiser = Localiser(order: order)
+        let plan = StepPlan(a.configuration)
+        var localiser = Localiser(plan)
         localiser.samples = samples
         if let second {
             let comparison = try localiser.compare(a, try trace(second))
@@ -76,7 +80,8 @@ struct Localise: ParsableCommand {
             try show(comparison, second)
             try end(comparison.judgement)
         } else {
-            let bar = ProgressBar("localise", total: UInt64(order.count), unit: "tensors", quiet: format == .json)
+            let bar = ProgressBar(
+                "localise", total: UInt64(plan.entries.count), unit: "tensors", quiet: format == .json)
             let findings = try localiser.faults(a) { done in
                 bar.update(UInt64(done))
                 try Interruption.check()
@@ -84,31 +89,63 @@ struct Localise: ParsableCommand {
             bar.finish()
             guard findings.recomputed > 0 else {
                 throw JudgingError.nothingToJudge(
-                    "\(first) has none of the step's \(counted(order.count, "tensor")) that could be recomputed")
+                    "\(first) has none of the step's \(counted(plan.entries.count, "tensor")) that could be recomputed")
             }
             try show(findings)
             try end(findings.judgement)
         }
     }
 
-    private func trace(_ path: String) throws -> StepTrace {
-        let file = try GoldenFile(reading: path)
-        for name in file.caseNames where caseName?.matches(name) ?? true {
-            let one = try file.readCase(name)
-            if one.op == "training.step" || caseName?.text == name { return try StepTrace(one, name: path) }
+    /// The name of the first selected case of training.step; nil if the file is a trace of other operations.
+    private func step(in file: GoldenFile) throws -> String? {
+        let names = file.caseNames.filter { caseName?.matches($0) ?? true }
+        if names.isEmpty {
+            throw JudgingError.nothingToJudge("\(file.path) has no case\(caseName.map { " '\($0)'" } ?? "")")
         }
-        throw JudgingError.nothingToJudge("\(path) has no case \(caseName.map { "'\($0)'" } ?? "of training.step")")
+        return try names.first { try file.openCase($0, groups: []).op == "training.step" }
     }
 
-    /// A step's tensors in execution order, from a step of the engine.
-    private static func order(_ trace: StepTrace) throws -> [Localiser.Expected] {
-        var names: [Localiser.Expected] = []
-        let trainer = Trainer(trace.configuration, EngineContext(threads: 1))
-        trainer.initialize()
-        _ = try trainer.step(trace.firstStep, batch: trace.firstBatch) { name, tensor in
-            names.append(Localiser.Expected(name, tensor.elementType, tensor.shape))
+    private func trace(_ path: String) throws -> StepTrace {
+        let file = try GoldenFile(reading: path)
+        guard let name = try step(in: file) else {
+            throw JudgingError.nothingToJudge("\(path) has no case of training.step")
         }
-        return names
+        return try StepTrace(try file.readCase(name), name: path)
+    }
+
+    // MARK: Any sequence of operations
+
+    /// Traces of which one at least is not a training step's.
+    private func walk(_ files: [GoldenFile]) throws {
+        let traces = try files.map { file in
+            if let name = try step(in: file) { return Trace(try StepTrace(try file.readCase(name), name: file.path)) }
+            return try Trace(reading: file, CaseSelection(cases: caseName.map { [$0] } ?? []))
+        }
+        let walk = TraceWalk()
+        let bar = ProgressBar(
+            "localise", total: UInt64(traces[0].entryNames.count), unit: "entries", quiet: format == .json)
+        func progress(_ done: Int) throws {
+            bar.update(UInt64(done))
+            try Interruption.check()
+        }
+        let findings =
+            traces.count == 2
+            ? try walk.compare(traces[0], traces[1], progress: progress)
+            : try walk.faults(traces[0], progress: progress)
+        bar.finish()
+        guard findings.compared + findings.judged > 0 else {
+            throw JudgingError.nothingToJudge(
+                traces.count == 2
+                    ? "\(traces[0].name) and \(traces[1].name) have no entry in common, and none of an operation that the reference knows"
+                    : "\(traces[0].name) has no entry of an operation that the reference knows; with a second trace they are compared"
+            )
+        }
+        if format == .json {
+            print(try TraceText.json(findings).text(indented: true))
+        } else {
+            for line in TraceText.lines(findings, traces.map(\.name)) { print(line) }
+        }
+        try end(findings.judgement)
     }
 
     // MARK: Logs

@@ -20,15 +20,20 @@ struct Operations: ParsableCommand {
     @Flag(name: .long, help: "Print the tables of the documentation.")
     var markdown = false
 
+    @Flag(name: .long, help: "Print the tensors of a training step in execution order, as the specification's tables.")
+    var step = false
+
     func validate() throws {
-        if markdown, json || name != nil {
-            throw ValidationError("--markdown prints all tables, and takes nothing beside it.")
+        guard [json || name != nil, markdown, step].count(where: \.self) <= 1 else {
+            throw ValidationError("--markdown and --step print whole tables and take nothing beside them.")
         }
     }
 
     func run() throws {
         if markdown {
             print(OperationSignature.markdown, terminator: "")
+        } else if step {
+            print(StepPlan.markdown, terminator: "")
         } else if let name {
             let signature = try OperationSignature.require(name)
             if json {

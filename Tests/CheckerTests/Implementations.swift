@@ -1,5 +1,6 @@
 import Cases
 import Checker
+import ExactMath
 import Foundation
 import JSON
 
@@ -89,6 +90,15 @@ extension GoldenCase {
         return Float(bitPattern: bits)
     }
 
+    /// A result in the format that a key of the recipe names.
+    private func stored(_ values: [Float], _ shape: [Int], _ key: String) -> Tensor {
+        switch recipe[key] {
+        case "bf16": Tensor(narrowing: values, shape: shape)
+        case "fp16": Tensor(fp16: values.map(SoftFloat32.roundToFloat16), shape: shape)
+        default: Tensor(values, shape: shape)
+        }
+    }
+
     /// What an implementation with this accumulation answers; nil for operations without one.
     func answer(_ order: Accumulation) throws -> GoldenCase? {
         var result = GoldenCase(name: name, op: op)
@@ -105,7 +115,7 @@ extension GoldenCase {
                             initial: c.isEmpty ? 0 : c[i * n + j]))
                 }
             }
-            result.outputs.append("d", Tensor(d, shape: [m, n]))
+            result.outputs.append("d", stored(d, [m, n], "output"))
         case _ where op.hasPrefix("sum."):
             let (m, n) = (shape("x")[0], shape("x")[1])
             let (x, y) = (floats("x"), floats("y"))
@@ -130,9 +140,9 @@ extension GoldenCase {
                     dw.append(order.sum((0..<rows).map { x[$0 * n + i] }, (0..<rows).map { dy[$0 * m + o] }))
                 }
             }
-            result.outputs.append("y", Tensor(y, shape: [b, t, m]))
-            result.outputs.append("dx", Tensor(dx, shape: [b, t, n]))
-            result.outputs.append("dw", Tensor(dw, shape: [n, m]))
+            result.outputs.append("y", stored(y, [b, t, m], "output"))
+            result.outputs.append("dx", stored(dx, [b, t, n], "output"))
+            result.outputs.append("dw", stored(dw, [n, m], "dw_output"))
         case "attention.forward", "attention.backward": try attention(order, &result)
         case "zreg.rows": rows(order, &result)
         case "layer.crossEntropy", "layer.sparseCrossEntropy": losses(order, &result)

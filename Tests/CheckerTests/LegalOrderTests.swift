@@ -1,12 +1,14 @@
 import Cases
 import Checker
 import GoldenIO
+import Goldens
 import Testing
 
 /// The shipped cases of operations whose sums an implementation may order as it likes.
 private func boundedCases() throws -> [GoldenCase] {
     try [
-        "dot/gemm.h5", "dot/sums.h5", "layers/layers.h5", "layers/losses.h5", "zreg/attention.h5", "zreg/rows.h5",
+        "dot/gemm.h5", "dot/sums.h5", "dot/outputs.h5", "layers/layers.h5", "layers/outputs.h5", "layers/losses.h5",
+        "zreg/attention.h5", "zreg/rows.h5",
     ].flatMap { path in
         let file = try GoldenFile(reading: goldenPath(path))
         return try file.caseNames.map { try file.readCase($0) }.filter { Policy.standard(for: $0.op) == .bound }
@@ -39,6 +41,58 @@ struct LegalOrderTests {
         }
         // Otherwise nothing was tested.
         #expect(reordered > 50)
+    }
+
+    @Test(
+        "constants that a case does not state are its operation's: every order is legal without them too",
+        arguments: Accumulation.legal)
+    func unstated(_ order: Accumulation) throws {
+        var reordered: [String: Int] = [:]
+        for one in cases {
+            var bare = one
+            for key in ["kappa", "kappa_bits", "n"] { bare.recipe[key] = nil }
+            let standard = try #require(BoundConstants(bare))
+            // What the generator states for them is the same rule.
+            if ["dot.gemm", "layer.linear", "attention.forward"].contains(one.op) || one.op.hasPrefix("sum.") {
+                #expect(standard == BoundConstants(one), "\(one.name)")
+            }
+            let answer = try #require(try bare.answer(order))
+            for output in judged(answer, bare).outputs {
+                #expect(output.verdict.conforms, "\(order), \(one.name): \(output.name) \(output.verdict)")
+                if output.verdict == .legalReordering { reordered[one.op, default: 0] += 1 }
+            }
+        }
+        #expect((reordered["attention.forward"] ?? 0) > 3 && (reordered["dot.gemm"] ?? 0) > 3)
+    }
+
+    @Test(
+        "a result stored in 16 bits is judged in its own format: a second rounding on the way is seen, an order is not")
+    func storedFormats() throws {
+        let stored = cases.filter { $0.recipe["output"] != nil }
+        #expect(stored.count >= 8)
+        for one in stored {
+            // Through the other format first: a value of 8 or 11 bits rounds differently from most sums.
+            var answer = one
+            answer.outputs = TensorGroup(
+                one.outputs.tensors.map { named in
+                    let tensor = named.tensor
+                    guard tensor.type != .fp32 else { return named }
+                    let changed = (0..<tensor.count).map { index -> UInt16 in
+                        let bits = UInt16(tensor.bits(at: index))
+                        // Two units further away from zero, where that is a number.
+                        return bits & 0x7FFF == 0 || tensor.doubleValue(at: index).isNaN
+                            || !tensor.doubleValue(at: index).isFinite ? bits : bits + 2
+                    }
+                    return NamedTensor(
+                        named.name,
+                        tensor.type == .bf16
+                            ? Tensor(bf16: changed, shape: tensor.shape) : Tensor(fp16: changed, shape: tensor.shape))
+                })
+            let report = judged(answer, one)
+            for output in report.outputs where one.outputs[output.name]?.type != .fp32 {
+                #expect(output.verdict == .outside, "\(one.name): \(output.name) \(output.verdict)")
+            }
+        }
     }
 
     @Test("an order that flushes is legal where the recipe flushes")

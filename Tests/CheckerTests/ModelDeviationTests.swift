@@ -44,6 +44,8 @@ struct ModelDeviationTests {
             ("layer.rope", "rope.angle.rounded"),
             ("layer.rope", "rope.pairs.interleaved"),
             ("layer.relu2", "relu2.dx.nan-passed"),
+            ("layer.swiglu", "swiglu.slope.without-gate"),
+            ("layer.swiglu", "swiglu.silu.multiplied"),
             ("layer.linear", "linear.sequences.flat"),
             ("layer.embedding", "embedding.repeated.last-wins"),
             ("layer.crossEntropy", "loss.mean.all-rows"),

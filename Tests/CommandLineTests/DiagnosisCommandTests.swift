@@ -259,7 +259,53 @@ struct DiagnosisCommandTests {
         #expect(try await compare("engine.h5", "other.h5").exitCode == 2)
         let alone = try await Program.run(["localise", "\(folder)/engine.h5"])
         #expect(alone.exitCode == 0 && alone.output.contains("NOTHING WRONG"), "\(alone.output)\(alone.errors)")
-        #expect(try await Program.run(["localise", "GoldenData/dot/gemm.h5"]).exitCode == 2)
+        // A step beside a trace of other operations.
+        let mixed = try await Program.run(["localise", "\(folder)/engine.h5", "GoldenData/dot/gemm.h5"])
+        #expect(mixed.exitCode == 2, "\(mixed.output)\(mixed.errors)")
         #expect(try await Program.run(["localise", "\(folder)/engine.jsonl"]).exitCode == 2)
+    }
+
+    @Test("localise walks traces of any operations: the first that differs, and those that are wrong by themselves")
+    func localiseOperations() async throws {
+        let folder = try Self.folder()
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let golden = try GoldenFile(reading: "\(Program.root)/GoldenData/dot/gemm.h5")
+        let entries = try golden.caseNames.prefix(6).map { try golden.readCase($0, groups: [.inputs, .outputs]) }
+        let last = try #require(entries.last { ($0.outputs["d"]?.count ?? 0) > 1 })
+        func write(_ name: String, _ change: (GoldenCase) throws -> GoldenCase?) throws {
+            let writer = try GoldenWriter(path: "\(folder)/\(name)", header: golden.header)
+            for one in entries { if let changed = try change(one) { try writer.write(changed) } }
+            try writer.finish()
+        }
+        try write("a.h5") { $0 }
+        try write("b.h5") { one in
+            guard one.name == last.name, let d = one.outputs["d"] else { return one }
+            var bytes = d.bytes
+            bytes[3] ^= 0x40
+            var changed = one
+            changed.outputs = [NamedTensor("d", try Tensor(type: d.type, shape: d.shape, bytes: bytes))]
+            return changed
+        }
+        try write("short.h5") { $0.name == last.name ? nil : $0 }
+        let (a, b) = ("\(folder)/a.h5", "\(folder)/b.h5")
+        let same = try await Program.run("localise", a, a)
+        #expect(same.exitCode == 0 && same.output.contains("CONFORMS: 6 entries compared"), "\(same.output)")
+        let parted = try await Program.run("localise", a, b)
+        #expect(parted.exitCode == 1, "\(parted.output)\(parted.errors)")
+        for part in [
+            last.name, "outputs/d differs", "the difference arises here", "does not follow from its own inputs",
+        ] {
+            #expect(parted.output.contains(part), "\(parted.output)")
+        }
+        let json = try await Program.run("localise", a, b, "--format", "json")
+        guard case .object(let object) = try JSONValue(text: json.output) else {
+            Issue.record("\(json.output)")
+            return
+        }
+        #expect(json.exitCode == 1 && object["compared"] == 6 && object["judgement"] == "DOES NOT CONFORM")
+        let alone = try await Program.run("localise", b)
+        #expect(alone.exitCode == 1 && alone.output.contains("6 entries judged by the reference, 1 wrong"))
+        let short = try await Program.run("localise", a, "\(folder)/short.h5")
+        #expect(short.exitCode == 2 && short.output.contains("only in \(a): 1: \(last.name)"), "\(short.output)")
     }
 }

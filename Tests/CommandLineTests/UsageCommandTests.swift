@@ -77,7 +77,7 @@ struct UsageCommandTests {
         [], ["generate"], ["evaluate"], ["validate"], ["diagnose"], ["localise"], ["check"], ["fuzz"], ["mutate"],
         ["train"], ["bench"], ["data"], ["distill"], ["distill", "sample"], ["distill", "train"], ["study"], ["diff"],
         ["dump"], ["hash"], ["prove"], ["prove", "bf16"], ["prove", "math"], ["prove", "engine"], ["prove", "squinch"],
-        ["doctor"], ["demo"],
+        ["doctor"], ["demo"], ["operations"],
     ]
 
     @Test("a command in a help text is whole at 80 columns and can be copied")

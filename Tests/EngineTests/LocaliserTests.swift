@@ -14,16 +14,6 @@ struct LocaliserTests {
     /// Cases whose intermediates are kept.
     static let probed = StepTraceTests.steps.filter { !$0.intermediates.isEmpty }
 
-    private func order(_ trace: StepTrace) throws -> [Localiser.Expected] {
-        var names: [Localiser.Expected] = []
-        let trainer = Trainer(trace.configuration, EngineContext(threads: 1))
-        trainer.initialize()
-        _ = try trainer.step(trace.firstStep, batch: trace.firstBatch) { name, tensor in
-            names.append(Localiser.Expected(name, tensor.elementType, tensor.shape))
-        }
-        return names
-    }
-
     /// The case with the last bit of one element of one tensor flipped.
     private func flipping(_ name: String, _ element: Int, in golden: GoldenCase) throws -> GoldenCase {
         var changed = golden
@@ -43,12 +33,12 @@ struct LocaliserTests {
     func flips(name: String) throws {
         let golden = try #require(Self.probed.first { $0.name == name })
         let right = try StepTrace(golden, name: "right")
-        let names = try order(right)
-        var localiser = Localiser(order: names)
+        let plan = StepPlan(right.configuration)
+        var localiser = Localiser(plan)
         #expect(try localiser.compare(right, right).divergence == nil)
         if golden.name != "distillation" { #expect(try localiser.faults(right).faults.isEmpty) }
         localiser.samples = 4
-        for (place, tensor) in names.map(\.name).enumerated() where tensor != "loss" && tensor != "gradient_norm" {
+        for (place, tensor) in plan.entries.map(\.name).enumerated() where tensor != "loss" && tensor != "gradient_norm" {
             let values = golden.intermediates[tensor] ?? golden.outputs[tensor]
             guard let values, values.count > 0 else { continue }
             let element = values.count / 2
@@ -75,7 +65,7 @@ struct LocaliserTests {
         var wrong = try OperationCatalog.evaluate(deviating)
         wrong.recipe = golden.recipe
         let (a, b) = (try StepTrace(golden, name: "a"), try StepTrace(wrong, name: "b"))
-        let localiser = Localiser(order: try order(a))
+        let localiser = Localiser(StepPlan(a.configuration))
         let divergence = try #require(try localiser.compare(a, b).divergence)
         #expect(divergence.tensor == "layers.0.attention.norm.output")
         #expect(divergence.firstRight == divergence.recomputed && divergence.secondRight == 0)
@@ -94,7 +84,7 @@ struct LocaliserTests {
         var thin = try flipping("layers.0.attention.residual", 3, in: golden)
         thin.intermediates = TensorGroup(thin.intermediates.tensors.filter { $0.name != name })
         let divergence = try #require(
-            try Localiser(order: try order(a)).compare(a, try StepTrace(thin, name: "b")).divergence)
+            try Localiser(StepPlan(a.configuration)).compare(a, try StepTrace(thin, name: "b")).divergence)
         #expect(divergence.tensor == "layers.0.attention.residual")
         #expect(divergence.unrecorded == [name])
     }
@@ -105,14 +95,14 @@ struct LocaliserTests {
         var other = golden
         other.recipe["first_step"] = 2
         let (a, b) = (try StepTrace(golden, name: "a"), try StepTrace(other, name: "b"))
-        #expect(throws: JudgingError.self) { try Localiser(order: []).compare(a, b) }
+        #expect(throws: JudgingError.self) { try Localiser(StepPlan(a.configuration)).compare(a, b) }
     }
 
     @Test("a tensor of another shape or type is refused by name, with one trace and with two")
     func shapes() throws {
         let golden = try #require(Self.probed.first { $0.name == "plain" })
         let right = try StepTrace(golden, name: "right")
-        let localiser = Localiser(order: try order(right))
+        let localiser = Localiser(StepPlan(right.configuration))
         for named in golden.intermediates.tensors where named.tensor.count > 1 {
             let (type, shape, bytes) = (named.tensor.type, named.tensor.shape, named.tensor.bytes)
             let short = [shape[0] - 1] + shape.dropFirst()
@@ -140,7 +130,7 @@ struct LocaliserTests {
     func alteredFingerprint() throws {
         let golden = try #require(Self.probed.first { $0.name == "plain" })
         let right = try StepTrace(golden, name: "right")
-        let localiser = Localiser(order: try order(right))
+        let localiser = Localiser(StepPlan(right.configuration))
         #expect(try localiser.faults(right).hasOtherFingerprint == false)
         let altered = try StepTrace(try flipping("fingerprint", 3, in: golden), name: "altered")
         #expect(try localiser.faults(altered).hasOtherFingerprint)

@@ -180,6 +180,38 @@ struct LayerTests {
                 && du[7] == -1)
     }
 
+    @Test("T8: SwiGLU by a plain fp64 one, its gradients by central differences")
+    func swiglu() {
+        var random = Normal(8)
+        let (gate, up, dy) = (random.bf16s(500), random.bf16s(500), random.floats(500))
+        func plain(_ g: Double, _ u: Double) -> Double { g / (1 + exp(-g)) * u }
+        let y = SwiGLU.forward(gate: gate, up: up)
+        let gradients = SwiGLU.backward(gate: gate, up: up, dy: dy)
+        for index in gate.indices {
+            let (g, u) = (Double(Float(gate[index])), Double(Float(up[index])))
+            let exact = plain(g, u)
+            // Four roundings, each of at most 2^-24 of the value.
+            #expect((Double(y[index]) - exact).magnitude <= 4 * 0x1p-24 * exact.magnitude)
+            let ofGate = slope([g], 0) { plain($0[0], u) } * Double(dy[index])
+            let ofUp = plain(g, 1) * Double(dy[index])
+            #expect((Double(gradients.gate[index]) - ofGate).magnitude < 1e-6 * (1 + ofGate.magnitude))
+            #expect((Double(gradients.up[index]) - ofUp).magnitude <= 4 * 0x1p-24 * ofUp.magnitude)
+        }
+    }
+
+    @Test("T8: SwiGLU where exp(-gate) vanishes, overflows, and where nothing is a number")
+    func swigluEdges() {
+        let gate: [BFloat16] = [0, -0.0, 20, -100, 256, .infinity, -.infinity, .nan]
+        let ones = [BFloat16](repeating: 1, count: gate.count)
+        let y = SwiGLU.forward(gate: gate, up: ones)
+        #expect(y[0].bitPattern == 0 && y[1].bitPattern == 0x8000_0000 && y[2] == 20 && y[4] == 256)
+        // d overflows: gate / infinity.
+        #expect(y[3].bitPattern == 0x8000_0000 && y[5] == .infinity && y[6].isNaN && y[7].isNaN)
+        let gradients = SwiGLU.backward(gate: gate, up: ones, dy: [Float](repeating: 2, count: gate.count))
+        #expect(gradients.gate[0] == 1 && gradients.gate[1] == 1 && gradients.gate[4] == 2)
+        #expect(gradients.gate[5].isNaN && gradients.gate[6].isNaN && gradients.up[5] == .infinity)
+    }
+
     @Test("T2: cross-entropy and its gradient with z-reg by central differences of a plain fp64 one")
     func crossEntropy() throws {
         var random = Normal(5)

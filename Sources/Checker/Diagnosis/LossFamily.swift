@@ -188,8 +188,8 @@ struct LossVariant {
 
     init(_ given: CheckedCase, _ choices: Choices) throws {
         let c = given.float("zreg_c")
-        let given = given.floats("logits")
-        logits = choices.has("loss.logits.bf16") ? given.map(SumVariant.bf16) : given
+        let exact = given.floats("logits")
+        logits = choices.has("loss.logits.bf16") ? exact.map(SumVariant.bf16) : exact
         (n, v) = (given.size("N"), given.size("V"))
         softmax = SoftmaxVariant(choices)
         zreg = ZRegVariant(choices, c: c, form: .folded)

@@ -205,7 +205,7 @@ private func gatedUnitCases(_ builder: CaseBuilder) -> [GoldenCase] {
             ])
     }
     var random = builder.random("swiglu")
-    let count = builder.tier.pick(257, 4081, 65_521)
+    let count = builder.tier.pick(131, 4081, 65_521)
     let pairs = specialBF16.flatMap { gate in specialBF16.map { (gate: gate, up: $0) } }
     // exp(-gate) underflows above 104, is less than half a unit of 1 above 17, and overflows below -88.72.
     let limits: [Float] = [16.5, 17.25, 88, 88.5, 89, 103, 104, 105, 1e10]
@@ -229,9 +229,7 @@ private func gatedUnitCases(_ builder: CaseBuilder) -> [GoldenCase] {
 /// D6: results stored in 16 bits.
 private func linearOutputCases(_ builder: CaseBuilder) -> [GoldenCase] {
     var cases: [GoldenCase] = []
-    for (index, (output, gradient)) in [("bf16", "bf16"), ("bf16", "fp32"), ("fp16", "fp16"), ("fp16", "fp32")]
-        .enumerated()
-    {
+    for (index, (output, gradient)) in [("bf16", "fp16"), ("fp16", "bf16")].enumerated() {
         var random = builder.random("linear-output-\(output)-\(gradient)")
         let (b, t, inputs, outputs) = (2, 3, 17, 5)
         // fp16 ends at 65504 and is subnormal below 2^-14: the exponents reach both.

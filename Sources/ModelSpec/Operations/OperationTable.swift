@@ -411,7 +411,7 @@ extension ModelConfiguration {
         parameters.flatMap { parameter -> [TensorSignature] in
             let shape = parameter.shape.map(Dimension.fixed)
             let state = ["weight", "m", "v"].map { TensorSignature("\($0).\(parameter.name)", .one(.fp32), shape) }
-            guard compression == .squinch, errorFeedback else { return state }
+            guard usesErrorFeedback else { return state }
             return state + [
                 TensorSignature(
                     "residual.\(parameter.name)", .one(.fp32), [.fixed(ranks), .fixed(parameter.count)])

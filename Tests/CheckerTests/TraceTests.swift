@@ -1,0 +1,182 @@
+import Cases
+import Checker
+import Goldens
+import JSON
+import Testing
+
+/// Traces of arbitrary operations: three products with something unknown between them.
+@Suite("Traces of any sequence of operations")
+struct TraceTests {
+    /// A chain of products, each of the output before it; `changing` makes another answer of one of them.
+    private static func chain(changing: (Int, GoldenCase) throws -> GoldenCase = { $1 }) throws -> [GoldenCase] {
+        var entries: [GoldenCase] = []
+        var x = Tensor(bf16: (0..<4 * 33).map { UInt16(0x3F80 + $0 % 97 + ($0 % 2) * 0x8000) }, shape: [4, 33])
+        let w = Tensor(bf16: (0..<33 * 33).map { UInt16(0x3E00 + $0 % 89 + ($0 % 3) * 0x8000) }, shape: [33, 33])
+        for layer in 0..<3 {
+            entries.append(
+                GoldenCase(
+                    name: "act.\(layer)", op: "torch.Identity", inputs: [NamedTensor("0", x)],
+                    outputs: [NamedTensor("0", x)]))
+            var one = GoldenCase(
+                name: "layers.\(layer)", op: "dot.gemm", recipe: ["dot": "chain-ieee", "output": "bf16"],
+                inputs: [NamedTensor("a", x), NamedTensor("b", w)])
+            one.outputs = try changing(layer, OperationCatalog.evaluate(one)).outputs
+            entries.append(one)
+            x = try #require(one.outputs["d"])
+        }
+        return entries
+    }
+
+    private func trace(_ name: String, _ entries: [GoldenCase]) -> Trace { Trace(name: name, entries: entries) }
+
+    /// Leaves the last term out.
+    private static func lastMissing(_ one: GoldenCase) throws -> GoldenCase {
+        var changed = one
+        changed.outputs = []
+        let deviation = try #require(
+            DeviationCatalog.deviations(for: "dot.gemm").first { $0.name == "dot.terms.last-missing" })
+        changed.outputs = try #require(try DeviationCatalog.outputs(of: changed, under: [deviation]))
+        return changed
+    }
+
+    /// Pairs instead of a chain: a permitted order.
+    private static func pairwise(_ one: GoldenCase) throws -> GoldenCase {
+        var changed = one
+        let deviation = try #require(
+            DeviationCatalog.deviations(for: "dot.gemm").first { $0.name == "dot.order.pairwise" })
+        changed.outputs = try #require(try DeviationCatalog.outputs(of: one, under: [deviation]))
+        return changed
+    }
+
+    @Test("equal traces conform, alone and together")
+    func equal() throws {
+        let a = trace("a", try Self.chain())
+        let together = try TraceWalk().compare(a, a)
+        #expect(together.judgement == .conforms && together.compared == 6 && together.judged == 6)
+        let alone = try TraceWalk().faults(a)
+        #expect(alone.judgement == .conforms && alone.judged == 3 && alone.compared == 0)
+    }
+
+    @Test("a mistake in one layer is found there, and later layers are right by their own inputs", arguments: 0..<3)
+    func mistake(layer: Int) throws {
+        let a = trace("a", try Self.chain())
+        let b = trace("b", try Self.chain { try $0 == layer ? Self.lastMissing($1) : $1 })
+        let findings = try TraceWalk().compare(a, b)
+        let difference = try #require(findings.difference)
+        #expect(difference.entry == "layers.\(layer)" && difference.what == "outputs/d" && difference.inputs.isEmpty)
+        #expect(difference.place == 2 * layer + 2 && findings.later == 2 * (2 - layer))
+        #expect(findings.faults.map(\.entry) == ["layers.\(layer)"] && findings.faults[0].trace == "b")
+        #expect(findings.judgement == .doesNotConform)
+        #expect(try TraceWalk().faults(b).faults.map(\.entry) == ["layers.\(layer)"])
+    }
+
+    @Test("another order of summation differs and is no mistake; a mistake behind it is still found")
+    func legalOrder() throws {
+        // fp32 results, so that another order shows.
+        func wide(_ changing: (Int, GoldenCase) throws -> GoldenCase) throws -> [GoldenCase] {
+            try Self.chain().map { one in
+                guard one.op == "dot.gemm" else { return one }
+                var wide = one
+                wide.recipe["output"] = nil
+                wide.outputs = []
+                wide = try OperationCatalog.evaluate(wide)
+                return try changing(Int(String(one.name.last ?? "0")) ?? 0, wide)
+            }
+        }
+        let a = trace("a", try wide { $1 })
+        let b = trace(
+            "b",
+            try wide { layer, one in
+                var changed = one
+                changed.outputs = []
+                return try layer == 2 ? Self.lastMissing(changed) : Self.pairwise(one)
+            })
+        let findings = try TraceWalk().compare(a, b)
+        #expect(findings.difference?.entry == "layers.0")
+        #expect(findings.faults.map(\.entry) == ["layers.2"])
+    }
+
+    @Test("what one trace lacks, has beside, or has in another order is named, and keeps the walk from success")
+    func unmatched() throws {
+        let entries = try Self.chain()
+        let short = trace("short", entries.filter { $0.name != "layers.1" })
+        var findings = try TraceWalk().compare(trace("a", entries), short)
+        #expect(findings.onlyInFirst == ["layers.1"] && findings.onlyInSecond == [] && findings.judgement == .notJudged)
+        findings = try TraceWalk().compare(short, trace("a", entries))
+        #expect(findings.onlyInSecond == ["layers.1"] && findings.judged == 5 && findings.judgement == .notJudged)
+        findings = try TraceWalk().compare(trace("a", entries), trace("b", entries.reversed()))
+        #expect(findings.outOfOrder == "layers.0" && findings.judgement == .doesNotConform)
+        var fewer = entries
+        fewer[0].inputs = []
+        findings = try TraceWalk().compare(trace("a", entries), trace("b", fewer))
+        #expect(findings.unmatched == ["act.0: inputs/0"] && findings.judgement == .notJudged)
+    }
+
+    @Test("another op, recipe, shape or type is a difference by name; inputs that differ are said")
+    func kinds() throws {
+        let entries = try Self.chain()
+        func first(_ change: (inout GoldenCase) -> Void) throws -> TraceWalk.Difference {
+            var changed = entries
+            change(&changed[1])
+            return try #require(try TraceWalk().compare(trace("a", entries), trace("b", changed)).difference)
+        }
+        #expect(try first { $0.op = "torch.Linear" }.what == "op")
+        let recipe = try first { $0.recipe["dot"] = "paired-ftz" }
+        #expect(recipe.what == "recipe" && recipe.second == "dot \"paired-ftz\"")
+        let shape = try first { $0.outputs = [NamedTensor("d", Tensor([Float](repeating: 0, count: 3), shape: [3]))] }
+        #expect(shape.what == "outputs/d" && shape.first == "bf16 [4, 33]" && shape.second == "fp32 [3]")
+        let before = try first { one in
+            let (a, d) = (one.inputs["b"]!, one.outputs["d"]!)
+            one.inputs = [NamedTensor("a", one.inputs["a"]!), NamedTensor("b", a.halved)]
+            one.outputs = [NamedTensor("d", d.halved)]
+        }
+        #expect(before.inputs == ["b"] && before.what == "outputs/d")
+    }
+
+    @Test("an entry that names an operation and is no case of it is not judged, with the reason")
+    func notACase() throws {
+        var entries = try Self.chain()
+        entries[1].recipe["dot"] = "fast"
+        entries[3].inputs = [NamedTensor("a", try #require(entries[3].inputs["a"]))]
+        let findings = try TraceWalk().faults(trace("a", entries))
+        #expect(findings.unjudged.map(\.entry) == ["layers.0", "layers.1"] && findings.judged == 1)
+        #expect(findings.unjudged[0].why.contains("'dot'") && findings.unjudged[1].why.contains("inputs/b"))
+        #expect(findings.judgement == .notJudged)
+    }
+
+    @Test("NaNs are one class")
+    func notANumber() throws {
+        func entry(_ bits: UInt32) -> Trace {
+            trace(
+                "a",
+                [GoldenCase(name: "x", op: "other", outputs: [NamedTensor("0", Tensor(fp32: [bits, 0], shape: [2]))])])
+        }
+        #expect(try TraceWalk().compare(entry(0x7FC0_0000), entry(0xFFC0_0001)).difference == nil)
+        #expect(try TraceWalk().compare(entry(0x7FC0_0000), entry(0)).difference?.index == [0])
+    }
+
+    @Test("a training step is a trace of its tensors, each with the inputs that the plan names")
+    func step() throws {
+        let golden = try #require(ShippedCases.byOperation["training.step"]?.first { !$0.intermediates.isEmpty })
+        let step = Trace(try StepTrace(golden, name: "step"))
+        #expect(step.entryNames.count > 50)
+        #expect(try TraceWalk().compare(step, step).difference == nil)
+        let norm = try step.entry(named: "layers.0.attention.query.output")
+        #expect(norm.inputs.names == ["layers.0.attention.norm.output"] && norm.op == "step: Linear")
+        // Another program's record of one of its tensors.
+        let value = try #require(norm.outputs["value"])
+        let own = trace(
+            "own", [GoldenCase(name: norm.name, op: norm.op, outputs: [NamedTensor("value", value.halved)])])
+        let findings = try TraceWalk().compare(step, own)
+        #expect(findings.difference?.entry == norm.name && findings.onlyInFirst.count == step.entryNames.count - 1)
+    }
+}
+
+extension Tensor {
+    /// Another value in the first element: bf16 with the lowest exponent bit turned over.
+    fileprivate var halved: Tensor {
+        var changed = bytes
+        changed[0] ^= 0x80
+        return (try? Tensor(type: type, shape: shape, bytes: changed)) ?? self
+    }
+}
