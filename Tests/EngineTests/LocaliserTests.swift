@@ -38,7 +38,8 @@ struct LocaliserTests {
         #expect(try localiser.compare(right, right).divergence == nil)
         if golden.name != "distillation" { #expect(try localiser.faults(right).faults.isEmpty) }
         localiser.samples = 4
-        for (place, tensor) in plan.entries.map(\.name).enumerated() where tensor != "loss" && tensor != "gradient_norm" {
+        for (place, tensor) in plan.entries.map(\.name).enumerated() where tensor != "loss" && tensor != "gradient_norm"
+        {
             let values = golden.intermediates[tensor] ?? golden.outputs[tensor]
             guard let values, values.count > 0 else { continue }
             let element = values.count / 2
