@@ -210,20 +210,10 @@ struct OutputComparison {
                 try bound.bounds.doubles(index..<index + 1)[0], fields)
         }
         return MismatchDetail(
-            index: index, position: position(index, expected.shape), expected: ElementText(right, 0),
+            index: index, position: Checker.place(of: index, in: expected.shape), expected: ElementText(right, 0),
             got: ElementText(answer, 0),
             ulps: fields?.distance(answer.bits(at: 0), right.bits(at: 0)), shareOfBound: share,
             inputs: try inputs(of: index))
-    }
-
-    private func position(_ index: Int, _ shape: [Int]) -> [Int] {
-        var rest = index
-        var result: [Int] = []
-        for size in shape.reversed() {
-            result.append(rest % size)
-            rest /= size
-        }
-        return result.reversed()
     }
 
     /// The inputs that made an element: those at the same index, the row and column of a product, the block of a codec.
@@ -244,7 +234,7 @@ struct OutputComparison {
 
     private func indices(of input: CaseView.NamedSource, for index: Int) -> Indices? {
         let shape = input.tensor.shape
-        let place = position(index, expected.shape)
+        let place = Checker.place(of: index, in: expected.shape)
         // nil where a damaged file's shapes do not fit one another.
         func run(_ first: Int, _ count: Int, by step: Int = 1) -> Indices? {
             guard count == 0 || first + (count - 1) * step < input.tensor.count else { return nil }

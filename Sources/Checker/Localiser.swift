@@ -270,7 +270,7 @@ public struct Localiser: Sendable {
             }
             divergence = Divergence(
                 tensor: name, place: place + 1, of: plan.entries.count, elements: x.count, differing: different.count,
-                index: Self.place(different[0], x.shape), first: ElementText(x, different[0]),
+                index: Checker.place(of: different[0], in: x.shape), first: ElementText(x, different[0]),
                 second: ElementText(y, different[0]), unrecorded: unrecorded,
                 recomputed: cannot == nil ? asked.count : 0, firstRight: right.0, secondRight: right.1, note: cannot,
                 later: 0)
@@ -326,14 +326,6 @@ public struct Localiser: Sendable {
             unknown: trace.unknown(besides: plan), hasOtherFingerprint: hasOtherFingerprint(trace) == true)
     }
 
-    private static func place(_ element: Int, _ shape: [Int]) -> [Int] {
-        var rest = element
-        return Array(
-            shape.reversed().map { size in
-                defer { rest /= size }
-                return rest % size
-            }.reversed())
-    }
 }
 
 extension Localiser.Divergence {

@@ -139,7 +139,7 @@ public struct StepVerifier {
     ///
     /// - Throws: ``Unexpected`` if no operation of a step has its name, or what it is made of is not there.
     public mutating func accept(_ name: String, _ tensor: StepTensor) throws {
-        let (operation, _) = try take(name, tensor)
+        _ = try take(name, tensor)
         keep(name, tensor)
     }
 
@@ -151,7 +151,7 @@ public struct StepVerifier {
         compared += 1
         guard expected != got else { return nil }
         return Difference(
-            step: step, operation: operation.name, index: Self.place(element, tensor.shape),
+            step: step, operation: operation.name, index: Checker.place(of: element, in: tensor.shape),
             expected: Self.text(expected), got: Self.text(got))
     }
 
@@ -221,16 +221,6 @@ public struct StepVerifier {
     private static func hexadecimal(_ x: UInt32, _ digits: Int) -> String {
         let text = String(x, radix: 16)
         return String(repeating: "0", count: digits - text.count) + text
-    }
-
-    private static func place(_ element: Int, _ shape: [Int]) -> [Int] {
-        var rest = element
-        var place: [Int] = []
-        for size in shape.reversed() {
-            place.insert(rest % size, at: 0)
-            rest /= size
-        }
-        return place
     }
 
     // MARK: - Rules

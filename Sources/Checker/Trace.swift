@@ -238,7 +238,7 @@ public struct TraceWalk: Sendable {
             let count = (0..<tensor.count).count { !NaNRule.asClass.isEqual(tensor, other, $0) }
             found = Difference(
                 entry: x.name, op: x.op, place: place, what: "outputs/\(named.name)", elements: tensor.count,
-                differing: count, index: Self.place(index, tensor.shape),
+                differing: count, index: Checker.place(of: index, in: tensor.shape),
                 first: "\(tensor.bitsText(at: index))  \(tensor.valueText(at: index))",
                 second: "\(other.bitsText(at: index))  \(other.valueText(at: index))", inputs: inputs)
         }
@@ -249,7 +249,7 @@ public struct TraceWalk: Sendable {
             found = Difference(
                 entry: x.name, op: x.op, place: place, what: "inputs/\(input)", elements: tensor.count,
                 differing: isSame ? (0..<tensor.count).count { !NaNRule.asClass.isEqual(tensor, other, $0) } : 0,
-                index: isSame ? Self.place(index, tensor.shape) : [],
+                index: isSame ? Checker.place(of: index, in: tensor.shape) : [],
                 first: isSame ? tensor.bitsText(at: index) : "\(tensor.type.rawValue) \(tensor.shape)",
                 second: isSame ? other.bitsText(at: index) : "\(other.type.rawValue) \(other.shape)", inputs: inputs)
         }
@@ -263,12 +263,4 @@ public struct TraceWalk: Sendable {
         return (0..<x.count).first { !NaNRule.asClass.isEqual(x, y, $0) }
     }
 
-    private static func place(_ element: Int, _ shape: [Int]) -> [Int] {
-        var rest = element
-        return Array(
-            shape.reversed().map { size in
-                defer { rest /= size }
-                return rest % size
-            }.reversed())
-    }
 }

@@ -393,6 +393,17 @@ func parseHexadecimal(_ text: String, digits: Int) -> UInt64? {
     return UInt64(text, radix: 16)
 }
 
+extension Presence {
+    /// Whether a recipe that is not checked yet allows a key or tensor.
+    package func holds(in recipe: [String: JSONValue]) -> Bool {
+        switch self {
+        case .required, .optional: true
+        case .when(let key, let values): values.contains(recipe[key]?.plainText ?? "")
+        case .unless(let key, let values): !values.contains(recipe[key]?.plainText ?? "")
+        }
+    }
+}
+
 extension RecipeKey.Kind {
     /// What a value must be, for messages.
     package var expectation: String {

@@ -137,7 +137,7 @@ struct ClauseEdgeTests {
             }
             expectRefused(goldenCase("clamp.dynamic", "kappa", .infinity, int8: int8), "limit")
             expectRefused(goldenCase("clamp.static", "limit", .infinity, int8: int8), "limit")
-            expectRefused(goldenCase("clamp.dynamic", "kappa", 1, int8: int8, weights: 0), "empty")
+            expectRefused(goldenCase("clamp.dynamic", "kappa", 1, int8: int8, weights: 0), "n is 0; expected n of at least 1")
         }
     }
 
@@ -308,6 +308,6 @@ struct ClauseEdgeTests {
         expectRefused(rope(-1, 10), "position")
         expectRefused(rope(0, 0.5), "base")
         expectRefused(rope(0, .infinity), "base")
-        expectRefused(rope(0, 10, dimension: 3), "dimension")
+        expectRefused(rope(0, 10, dimension: 3), "D is 3; expected an even D")
     }
 }

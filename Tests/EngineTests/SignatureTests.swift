@@ -44,7 +44,7 @@ private struct WrongCase {
 
     /// Every kind of mistake that the operation's signature leaves room for.
     static func all(of right: GoldenCase, _ signature: OperationSignature) -> [WrongCase] {
-        let present = signature.inputs.filter { right.inputs[$0.name] != nil }
+        let present = signature.inputs.filter { right.inputs[$0.name] != nil && $0.presence.holds(in: right.recipe) }
         var list: [WrongCase] = []
         func add(_ kind: String, _ named: String, _ change: (inout GoldenCase) -> Void) {
             var changed = right
@@ -88,7 +88,7 @@ private struct WrongCase {
                     if sharing.count > 1 {
                         isBound = true
                         if !signature.recipe.contains(where: { $0.letter == letter }), sharing[0].name == input.name,
-                            !signature.takesConfiguration
+                            !signature.takesConfiguration || letter == "S"
                         {
                             culprit = sharing[1].name
                         }

@@ -100,6 +100,10 @@ static touchstone_status gemm(touchstone_case *question) {
   if (host->recipe_string(question, "dot", &recipe) != TOUCHSTONE_OK) return TOUCHSTONE_FAILED;
   int paired = strcmp(recipe, "paired-ftz") == 0;
   if (!paired && strcmp(recipe, "chain-ieee") != 0) return TOUCHSTONE_UNSUPPORTED;
+  const char *format = "fp32";
+  host->recipe_string(question, "output", &format);  // optional
+  int narrow = strcmp(format, "bf16") == 0;
+  if (!narrow && strcmp(format, "fp32") != 0) return TOUCHSTONE_UNSUPPORTED;
   const touchstone_tensor *a = host->input(question, "a", TOUCHSTONE_BF16, 2);
   const touchstone_tensor *b = host->input(question, "b", TOUCHSTONE_BF16, 2);
   if (!a || !b) return TOUCHSTONE_FAILED;
@@ -111,7 +115,7 @@ static touchstone_status gemm(touchstone_case *question) {
     c = host->data(initial);
   }
   const int64_t dims[] = {m, n};
-  float *d = host->output(question, "d", TOUCHSTONE_FP32, 2, dims);
+  void *d = host->output(question, "d", narrow ? TOUCHSTONE_BF16 : TOUCHSTONE_FP32, 2, dims);
   if (!d) return TOUCHSTONE_FAILED;
   const uint16_t *as = host->data(a), *bs = host->data(b);
   for (int64_t i = 0; i < m; i++)
@@ -128,7 +132,12 @@ static touchstone_status gemm(touchstone_case *question) {
       } else {
         for (int64_t k = 0; k < depth; k++) sum = fmaf(widen(as[i * depth + k]), widen(bs[k * n + j]), sum);
       }
-      d[i * n + j] = sum + 0.0f;
+      sum += 0.0f;
+      int inexact = 0;
+      if (narrow)
+        ((uint16_t *)d)[i * n + j] = round_to_bf16(sum, &inexact);
+      else
+        ((float *)d)[i * n + j] = sum;
     }
   return TOUCHSTONE_OK;
 }

@@ -30,6 +30,9 @@ static touchstone_status gemm(touchstone_case *question) {
   const char *recipe;
   if (host->recipe_string(question, "dot", &recipe) != TOUCHSTONE_OK) return TOUCHSTONE_FAILED;
   if (strcmp(recipe, "paired-ftz") != 0 || host->find_input(question, "c")) return TOUCHSTONE_UNSUPPORTED;
+  const char *format = "fp32";
+  host->recipe_string(question, "output", &format);  // optional
+  if (strcmp(format, "fp32") != 0) return TOUCHSTONE_UNSUPPORTED;
   const touchstone_tensor *a = host->input(question, "a", TOUCHSTONE_BF16, 2);
   const touchstone_tensor *b = host->input(question, "b", TOUCHSTONE_BF16, 2);
   if (!a || !b) return TOUCHSTONE_FAILED;

@@ -24,23 +24,6 @@ struct Draft: Sendable, Hashable {
         return nil
     }
 
-    /// Whether the recipe meets the condition of a key or tensor.
-    func allows(_ presence: Presence) -> Bool {
-        func value(_ key: String) -> String {
-            switch recipe[key] {
-            case .string(let text)?: text
-            case .bool(let flag)?: "\(flag)"
-            case .integer(let number)?: "\(number)"
-            default: ""
-            }
-        }
-        return switch presence {
-        case .required, .optional: true
-        case .when(let key, let values): values.contains(value(key))
-        case .unless(let key, let values): !values.contains(value(key))
-        }
-    }
-
     mutating func drop(_ names: String...) {
         inputs = TensorGroup(inputs.tensors.filter { !names.contains($0.name) })
     }
@@ -76,7 +59,7 @@ struct CaseGenerator: Sendable {
     /// The size of every dimension of every input as the signature writes it; empty where the configuration decides it.
     func shapes(_ draft: Draft) -> [String: [String]] {
         var shapes: [String: [String]] = [:]
-        for input in signature.inputs where draft.allows(input.presence) {
+        for input in signature.inputs where input.presence.holds(in: draft.recipe) {
             shapes[input.name] = input.shape.map { dimension in
                 if signature.takesConfiguration, case .letter(let letter) = dimension, letter != "S" { return "" }
                 return dimension.description
