@@ -10,8 +10,11 @@ struct TraceTests {
     /// A chain of products, each of the output before it; `changing` makes another answer of one of them.
     private static func chain(changing: (Int, GoldenCase) throws -> GoldenCase = { $1 }) throws -> [GoldenCase] {
         var entries: [GoldenCase] = []
-        var x = Tensor(bf16: (0..<4 * 33).map { UInt16(0x3F80 + $0 % 97 + ($0 % 2) * 0x8000) }, shape: [4, 33])
-        let w = Tensor(bf16: (0..<33 * 33).map { UInt16(0x3E00 + $0 % 89 + ($0 % 3) * 0x8000) }, shape: [33, 33])
+        func values(_ count: Int, _ first: Int, _ period: Int, _ sign: Int) -> [UInt16] {
+            (0..<count).map { index in UInt16(first + index % period + (index % sign) / (sign - 1) * 0x8000) }
+        }
+        var x = Tensor(bf16: values(4 * 33, 0x3F80, 97, 2), shape: [4, 33])
+        let w = Tensor(bf16: values(33 * 33, 0x3E00, 89, 3), shape: [33, 33])
         for layer in 0..<3 {
             entries.append(
                 GoldenCase(
