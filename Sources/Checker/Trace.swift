@@ -109,6 +109,8 @@ public struct TraceWalk: Sendable {
         public var outOfOrder: String?
         /// Entries that the reference was asked about, over both traces.
         public var judged = 0
+        /// Entries of operations that the reference does not know, over both traces.
+        public var foreign = 0
         public var faults: [Fault] = []
         public var unjudged: [Unjudged] = []
 
@@ -170,7 +172,10 @@ public struct TraceWalk: Sendable {
     // MARK: Judging
 
     private func judge(_ one: GoldenCase, _ place: Int, _ trace: Trace, into findings: inout Findings) throws {
-        guard OperationSignature.named(one.op) != nil, !one.outputs.isEmpty else { return }
+        guard OperationSignature.named(one.op) != nil, !one.outputs.isEmpty else {
+            findings.foreign += 1
+            return
+        }
         var right: GoldenCase
         do { right = try OperationCatalog.evaluate(one) } catch {
             findings.unjudged.append(Unjudged(trace: trace.name, entry: one.name, why: error.message))

@@ -45,8 +45,9 @@ enum TraceText {
         for one in findings.unjudged { lines.append("\(one.trace), \(one.entry): not judged: \(one.why)") }
         let judged =
             "\(counted(findings.judged, "entry", "entries")) judged by the reference, \(findings.faults.count) wrong"
+        let foreign = findings.foreign == 0 ? "" : ", \(findings.foreign) of operations that it does not know"
         let compared = names.count == 2 ? "\(counted(findings.compared, "entry", "entries")) compared, " : ""
-        lines.append("\(findings.judgement.word): \(compared)\(judged)")
+        lines.append("\(findings.judgement.word): \(compared)\(judged)\(foreign)")
         return lines
     }
 
@@ -57,6 +58,7 @@ enum TraceText {
             "compared": .integer(Int64(findings.compared)), "later": .integer(Int64(findings.later)),
             "only_in_first": strings(findings.onlyInFirst), "only_in_second": strings(findings.onlyInSecond),
             "unmatched": strings(findings.unmatched), "judged": .integer(Int64(findings.judged)),
+            "foreign": .integer(Int64(findings.foreign)),
             "faults": .array(
                 findings.faults.map { fault in
                     .object([

@@ -69,7 +69,7 @@ struct LegalOrderTests {
         "a result stored in 16 bits is judged in its own format: a second rounding on the way is seen, an order is not")
     func storedFormats() throws {
         let stored = cases.filter { $0.recipe["output"] != nil }
-        #expect(stored.count >= 8)
+        #expect(stored.count >= 6)
         for one in stored {
             // Through the other format first: a value of 8 or 11 bits rounds differently from most sums.
             var answer = one
