@@ -344,6 +344,8 @@ HALVES = 'uint16 with the attribute element_type = "bf16" holds its bits, and so
     (gemm(DOT | {"x": 1}), "dot.gemm: unknown recipe key 'x'; it has dot, kappa, kappa_bits, n, output"),
     (gemm(DOT | {"n": -1}), "dot.gemm: recipe key 'n' is -1; expected an integer in 0...9223372036854775807"),
     (gemm(DOT | {"n": 1e-5}), "dot.gemm: recipe key 'n' is 1e-05; expected an integer in 0...9223372036854775807"),
+    (gemm(DOT | {"n": 1 << 63}),
+     "dot.gemm: recipe key 'n' is 9.223372036854776e+18; expected an integer in 0...9223372036854775807"),
     (gemm(DOT | {"kappa_bits": "4"}), "dot.gemm: recipe key 'kappa_bits' is \"4\"; expected 8 lower-case hex digits"),
     (gemm(DOT | {"kappa": 0.1, "kappa_bits": "4c000000"}),
      "dot.gemm: recipe keys 'kappa' and 'kappa_bits' disagree: 0.1 and 3.3554432e+07 (4c000000)"),

@@ -319,6 +319,8 @@ def _plain(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, (float, np.float32)):
         return number_text(value)
+    if isinstance(value, int) and not _is_integer(value):
+        return number_text(float(value))
     return "an array" if isinstance(value, list) else "an object" if isinstance(value, dict) else str(value)
 
 
@@ -338,14 +340,14 @@ def _hexadecimal(value: Any, digits: int) -> int | None:
 
 
 def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    """An integer beyond 64 bits is a number like any other."""
+    return isinstance(value, int) and not isinstance(value, bool) and -(1 << 63) <= value < 1 << 63
 
 
 def _nearest_fp32(value: float) -> np.float32:
     """An integer is rounded once, any other number by way of fp64."""
     with np.errstate(over="ignore"):
-        exact = _is_integer(value) and -(1 << 63) <= value < 1 << 63
-        return np.int64(value).astype(np.float32) if exact else np.float32(value)
+        return np.int64(value).astype(np.float32) if _is_integer(value) else np.float32(value)
 
 
 def _from_bits(bits: int) -> np.float32:
@@ -369,7 +371,7 @@ def _fp32_parts(key: Key, recipe: dict) -> tuple[np.float32 | None, np.float32 |
     number = bits = None
     if key.name in recipe:
         value = recipe[key.name]
-        if not _is_integer(value) and not isinstance(value, float):
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
             raise _wrong(recipe, key.name, "a number")
         number = _nearest_fp32(value)
     if f"{key.name}_bits" in recipe:
