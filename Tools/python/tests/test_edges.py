@@ -142,7 +142,7 @@ def test_V2_windows_prefixes_and_lengths_that_are_none():
         build("causal", (2, 0)),
         build("prefix", (2,), prefix=int32(-1)),
     ):
-        with pytest.raises((OperationError, ValueError)):
+        with pytest.raises(OperationError):
             derive(wrong)
     recipe = {"query_offset": 0, "keys": 1, "queries": 1}
     intervals = {
@@ -161,14 +161,14 @@ def test_V2_windows_prefixes_and_lengths_that_are_none():
 
 
 @pytest.mark.parametrize("position, base, dimension, fails", [
-    ((1 << 29) - 1, 1.0, 2, False), (1 << 29, 10.0, 2, True), (-1, 10.0, 2, True), (0, 0.5, 2, True),
-    (0, np.inf, 2, True), (0, 10.0, 3, True),
+    ((1 << 29) - 1, 1.0, 2, None), (1 << 29, 10.0, 2, "position"), (-1, 10.0, 2, "position"), (0, 0.5, 2, "base"),
+    (0, np.inf, 2, "base"), (0, 10.0, 3, "an even D"),
 ])  # fmt: skip
 def test_E4_rotations_that_are_none(position, base, dimension, fails):
     x = Tensor("bf16", np.full((1, 1, dimension), 0x3F80, np.uint16))
     case = Case("rope", "layer.rope", parameters(base=base), inputs={"x": x, "position": int32(position), "dy": x})
     if fails:
-        with pytest.raises(OperationError, match="E4"):
+        with pytest.raises(OperationError, match=fails):
             derive(case)
     else:
         derive(case)

@@ -85,10 +85,13 @@ def test_foreign_layouts(tmp_path, storage):
             case.create_dataset(f"inputs/{name}", data=np.arange(-20, 20).astype(dtype), **storage)
         words = case.create_dataset("inputs/a", data=np.arange(40, dtype=">u2"), **storage)
         words.attrs["element_type"] = "bf16"
+        words = case.create_dataset("inputs/f", data=np.array([0x7C01, 0x3C00] * 4, ">u2"), **storage)
+        words.attrs["element_type"] = "fp16"
     (case,) = read(tmp_path / "a.h5").cases
     assert case.clauses == ["B1", "B3"] and case.recipe == {"rounding": "rne"}
     assert {name: tensor.type for name, tensor in case.inputs.items()} == {
         "a": "bf16",
+        "f": "fp16",
         "h": "fp16",
         "x": "fp32",
         "y": "fp64",
@@ -97,6 +100,7 @@ def test_foreign_layouts(tmp_path, storage):
     for name in "xyzh":
         assert np.array_equal(case.inputs[name].array, np.arange(-20, 20))
     assert np.array_equal(case.inputs["a"].array, np.arange(40))
+    assert case.inputs["f"].bits.tolist() == [0x7C01, 0x3C00] * 4
 
 
 def test_big_endian_bf16_keeps_signalling_nans(tmp_path):

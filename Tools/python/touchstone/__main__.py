@@ -29,6 +29,8 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("path", nargs="?", default="GoldenData", help="a file or a folder (default: GoldenData)")
     verify.add_argument("--mpfr", action="store_true", help="round the elementary functions by MPFR (needs gmpy2)")
     verify.add_argument("--ml-dtypes", action="store_true", help="compare what ml_dtypes implements instead")
+    check = verbs.add_parser("check-case", help="check the cases of a file: keys, types, shapes, ranges; derives nothing")
+    check.add_argument("path", metavar="FILE", help="a file or a folder")
     evaluate = verbs.add_parser("evaluate", help="fill the outputs of a file of cases")
     evaluate.add_argument("input", metavar="IN")
     evaluate.add_argument("output", metavar="OUT")
@@ -51,6 +53,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_cases(path: str) -> int:
+    """Says of every case that its signature refuses why."""
+    from .files import read
+    from .signatures import OperationError, check
+    from .verify import golden_files
+
+    count = refused = 0
+    for file in golden_files(path):
+        for case in read(file).cases:
+            count += 1
+            try:
+                check(case)
+            except OperationError as error:
+                refused += 1
+                print(f"{file}: {error}", file=sys.stderr)
+    print(f"{count} case{'' if count == 1 else 's'}, {refused} refused")
+    return 1 if refused else 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
@@ -59,6 +80,8 @@ def main(arguments: list[str] | None = None) -> int:
 
             evaluate(options.input, options.output, implementation(options.implementation))
             return 0
+        if options.verb == "check-case":
+            return _check_cases(options.path)
         if options.verb == "random":
             from .fresh import generate
 

@@ -189,11 +189,11 @@ def _read_tensor(path: str, dataset: Any) -> Tensor:
     name = _element_type(path, dataset.name, stored)
     if name == "uint16" and "element_type" in dataset.attrs:
         declared = _text(path, dataset.name, "element_type", dataset.attrs["element_type"])
-        if declared != "bf16":
+        if declared not in ("uint16", "bf16", "fp16"):
             raise GoldenFileError(
-                f"{path}: {dataset.name}: UInt16 with element_type '{declared}'; only 'bf16' is known"
+                f"{path}: {dataset.name}: UInt16 with element_type '{declared}'; expected uint16, bf16 or fp16"
             )
-        name = "bf16"
+        name = declared
     # The memory type is the file's own, so HDF5 converts nothing and a signalling NaN stays one.
     array = np.empty(dataset.shape, STORAGE[name])
     if array.size:

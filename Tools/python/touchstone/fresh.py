@@ -108,13 +108,19 @@ def _conversion(source: Source, op: str):
     return recipe, {"a": source.any(type, 40)} | _random_words(source, recipe, 40)
 
 
+def _formats(source: Source, *keys: str) -> dict:
+    """Output formats, or none of a key."""
+    picked = {key: source.pick(None, "fp32", "bf16", "fp16") for key in keys}
+    return {key: format for key, format in picked.items() if format}
+
+
 @_makes("dot.gemm")
 def _gemm(source: Source, op: str):
     m, n, k = source.size(8), source.size(8), source.size()
     inputs = {"a": source.bf16(m, k), "b": source.bf16(k, n)}
     if source.pick(True, False):
         inputs["c"] = source.fp32(m, n)
-    return {"dot": source.pick("paired-ftz", "chain-ieee")}, inputs
+    return {"dot": source.pick("paired-ftz", "chain-ieee")} | _formats(source, "output"), inputs
 
 
 @_makes("sum.lane16", "sum.lane16x4096", "sum.chain")
@@ -276,10 +282,16 @@ def _relu2(source: Source, op: str):
     return {}, {"x": source.any("bf16", 40), "dy": source.any("fp32", 40)}
 
 
+@_makes("layer.swiglu")
+def _swiglu(source: Source, op: str):
+    return {}, {"gate": source.any("bf16", 40), "up": source.any("bf16", 40), "dy": source.any("fp32", 40)}
+
+
 @_makes("layer.linear")
 def _linear(source: Source, op: str):
     b, t, i, o = source.size(3), source.size(7), source.size(13), source.size(13)
-    return {"dot": source.pick("paired-ftz", "chain-ieee")}, {"x": source.bf16(b, t, i), "w": source.bf16(i, o), "dy": source.bf16(b, t, o)}
+    recipe = {"dot": source.pick("paired-ftz", "chain-ieee")} | _formats(source, "output", "dw_output")
+    return recipe, {"x": source.bf16(b, t, i), "w": source.bf16(i, o), "dy": source.bf16(b, t, o)}
 
 
 @_makes("layer.embedding")

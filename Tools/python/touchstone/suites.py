@@ -11,11 +11,7 @@ import tempfile
 
 from .adapters import implementation
 from .comparison.report import processor
-
-SUITES = (
-    "bf16", "dot", "math", "random", "squinch", "allreduce", "zreg", "visibility", "clamp", "gumbel", "layers",
-    "training",
-)  # fmt: skip
+from .signatures import suites
 
 HEADER = (
     "operation", "cases", "skipped", "exact", "reordered", "outside", "missing", "elements", "right bits", "farthest"
@@ -105,11 +101,11 @@ def write(libraries: list[str], program: str, goldens: str, target: str, progres
         for library in libraries:
             version = implementation(library).version()
             reports = []
-            for suite in SUITES:
+            for suite in suites():
                 reports.append(judge(program, library, suite, goldens, folder))
                 progress(f"{library}: {suite}")
             rows, absent = table(reports)
-            whole = [suite for suite, report in zip(SUITES, reports) if report is None]
+            whole = [suite for suite, report in zip(suites(), reports) if report is None]
             lines += ["", f"## {library} {version}", "", *rows]
             if absent:
                 lines += ["", "Not in the library: " + ", ".join(f"`{name}`" for name in absent) + "."]

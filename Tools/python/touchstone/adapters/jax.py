@@ -39,6 +39,9 @@ _MATH = {
 }
 
 
+_FORMATS = {"fp32": jnp.float32, "bf16": jnp.bfloat16, "fp16": jnp.float16}  # of outputs, by the recipe
+
+
 def to_jax(tensor: Tensor) -> jax.Array:
     return jnp.asarray(tensor.array.view(ml_dtypes.bfloat16) if tensor.type == "bf16" else tensor.array)
 
@@ -49,6 +52,22 @@ def from_jax(array: jax.Array) -> Tensor:
 
 def matmul(a: jax.Array, b: jax.Array, out: np.dtype = np.float32) -> jax.Array:
     return jax.lax.dot_general(a, b, (((1,), (0,)), ((), ())), preferred_element_type=out)
+
+
+def _gemm(case: Case, array) -> jax.Array:
+    output = case.recipe.get("output", "fp32")
+    if output == "bf16" and "c" not in case.inputs:
+        return jax.jit(matmul, static_argnums=2)(array("a"), array("b"), jnp.bfloat16)
+    product = jax.jit(matmul)(array("a"), array("b"))
+    return (product + array("c") if "c" in case.inputs else product).astype(_FORMATS[output])
+
+
+@jax.jit
+def _swiglu(gate: jax.Array, up: jax.Array, dy: jax.Array) -> dict[str, jax.Array]:
+    wide = gate.astype(jnp.float32), up.astype(jnp.float32)
+    y, gradient = jax.vjp(lambda gate, up: jax.nn.silu(gate) * up, *wide)
+    dgate, dup = gradient(dy)
+    return {"y": y, "dgate": dgate, "dup": dup}
 
 
 class JAX:
@@ -64,8 +83,9 @@ class JAX:
             return to_jax(case.inputs[name])
 
         if case.op == "dot.gemm":
-            product = jax.jit(matmul)(array("a"), array("b"))
-            return {"d": from_jax(product + array("c") if "c" in case.inputs else product)}
+            return {"d": from_jax(_gemm(case, array))}
+        if case.op == "layer.swiglu":
+            return {name: from_jax(value) for name, value in _swiglu(*map(array, ("gate", "up", "dy"))).items()}
         if case.op.startswith("sum."):
             terms = array("x") * array("y") if "y" in case.inputs else array("x")
             return {"s": from_jax(jax.jit(lambda x: x.sum(1))(terms))}

@@ -43,6 +43,16 @@ def from_torch(tensor: torch.Tensor) -> Tensor:
     return Tensor.from_numbers(tensor.numpy())
 
 
+def _gemm(case: Case, tensor) -> torch.Tensor:
+    output = case.recipe.get("output", "fp32")
+    if output == "bf16" and "c" not in case.inputs:
+        return torch.mm(tensor("a"), tensor("b"))
+    # bf16 products are exact in fp32, so an fp32 matrix product of the widened inputs is a bf16 one that keeps its
+    # accumulator; the order of its sum is the library's.
+    product = tensor("a").float() @ tensor("b").float()
+    return (product + tensor("c") if "c" in case.inputs else product).to(torch_layers.FORMATS[output])
+
+
 class Torch:
     name = "torch"
 
@@ -57,10 +67,7 @@ class Torch:
         if case.op in torch_layers.OPERATIONS:
             return {name: from_torch(value) for name, value in torch_layers.OPERATIONS[case.op](case, tensor).items()}
         if case.op == "dot.gemm":
-            # bf16 products are exact in fp32, so an fp32 matrix product of the widened inputs is a bf16 one that
-            # keeps its accumulator; the order of its sum is the library's.
-            product = tensor("a").float() @ tensor("b").float()
-            return {"d": from_torch(product + tensor("c") if "c" in case.inputs else product)}
+            return {"d": from_torch(_gemm(case, tensor))}
         if case.op.startswith("sum."):
             return {"s": from_torch((tensor("x") * tensor("y") if "y" in case.inputs else tensor("x")).sum(1))}
         if case.op.startswith("math."):

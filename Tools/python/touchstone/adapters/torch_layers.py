@@ -20,6 +20,8 @@ Inputs = Callable[[str], torch.Tensor]
 
 EMPTY = 0xFFFFFFFF  # an id that stands for no id
 
+FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # of outputs, by the recipe
+
 
 def _fp32(case: Case, key: str) -> float:
     """A parameter of the recipe: an fp32 value, which a Python float holds exactly."""
@@ -178,11 +180,28 @@ def relu2(case: Case, tensor: Inputs) -> Tensors:
     return {"y": y, "dx": torch.autograd.grad(y, x, tensor("dy"))[0]}
 
 
-def linear(case: Case, tensor: Inputs) -> Tensors:
-    x, w = tensor("x").float().requires_grad_(), tensor("w").float().requires_grad_()
+def swiglu(case: Case, tensor: Inputs) -> Tensors:
+    gate, up = tensor("gate").float().requires_grad_(), tensor("up").float().requires_grad_()
+    y = functional.silu(gate) * up
+    dgate, dup = torch.autograd.grad(y, (gate, up), tensor("dy"))
+    return {"y": y, "dgate": dgate, "dup": dup}
+
+
+def _linear(tensor: Inputs, output: str) -> Tensors:
+    """bf16 products give bf16 by themselves; any other format is that of a product of widened factors, rounded."""
+    wide = torch.bfloat16 if output == "bf16" else torch.float32
+    x, w = tensor("x").to(wide).requires_grad_(), tensor("w").to(wide).requires_grad_()
     y = x @ w
-    dx, dw = torch.autograd.grad(y, (x, w), tensor("dy").float())
-    return {"y": y, "dx": dx, "dw": dw}
+    dx, dw = torch.autograd.grad(y, (x, w), tensor("dy").to(wide))
+    return {name: value.to(FORMATS[output]) for name, value in (("y", y), ("dx", dx), ("dw", dw))}
+
+
+def linear(case: Case, tensor: Inputs) -> Tensors:
+    output, dw_output = (case.recipe.get(key, "fp32") for key in ("output", "dw_output"))
+    outputs = _linear(tensor, output)
+    if dw_output != output:
+        outputs["dw"] = _linear(tensor, dw_output)["dw"]
+    return outputs
 
 
 def embedding(case: Case, tensor: Inputs) -> Tensors:
@@ -327,6 +346,7 @@ OPERATIONS: dict[str, Callable[[Case, Inputs], Tensors]] = {
     "layer.rmsnorm": rmsnorm,
     "layer.rope": rope,
     "layer.relu2": relu2,
+    "layer.swiglu": swiglu,
     "layer.linear": linear,
     "layer.embedding": embedding,
     "layer.crossEntropy": cross_entropy,

@@ -14,8 +14,6 @@ def dynamic_limit(w: np.ndarray, kappa, activation: str, rounder: Rounder = elem
     """C1, of bf16 bits [n, m]."""
     flat = np.ascontiguousarray(widen(w)).reshape(1, -1)
     with np.errstate(all="ignore"):
-        if not F(kappa) >= 0:
-            raise ValueError(f"kappa {kappa}")
         mean = lane16x4096(flat, flat)[0] * reciprocal(w.size)
         limit = (F(kappa) * apply("sqrt", np.array([mean]), rounder)[0]) * root(w.shape[0])
         return (limit * limit if activation == "relu2" else limit) + F(0)

@@ -64,6 +64,24 @@ def round_bf16(x: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(x), np.uint64(0x7FC0), rounded).astype(np.uint16)
 
 
+def round_fp16(x: np.ndarray) -> np.ndarray:
+    """fp32 -> binary16 bits: RNE by integers, gradual underflow, canonical NaN (F2)."""
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32).reshape(np.shape(x))
+    sign = ((bits >> np.uint32(16)) & np.uint32(0x8000)).astype(np.int64)
+    magnitude = (bits & np.uint32(0x7FFFFFFF)).astype(np.int64)
+    exponent, fraction = magnitude >> 23, magnitude & 0x7FFFFF
+    # A normal result drops 13 bits of 24. Below 2^-14 a unit is 2^-24, and the smaller the number, the more bits lie below it;
+    # 25 of them are more than half of nothing.
+    dropped = np.clip(126 - exponent, 13, 25)
+    significand = fraction | np.where(exponent > 0, 1 << 23, 0)
+    kept, rest, half = significand >> dropped, significand & ((1 << dropped) - 1), 1 << (dropped - 1)
+    kept += (rest > half) | ((rest == half) & (kept & 1 == 1))
+    # Of a normal result the leading bit of `kept` adds one to the exponent's field, and so does a carry.
+    normal = np.maximum(exponent - 113, 0) << 10
+    rounded = np.minimum(kept + normal, 0x7C00)
+    return np.where(np.isnan(x), 0x7E00, rounded | sign).astype(np.uint16)
+
+
 def fma(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     return fma32(np.asarray(x, F), np.asarray(y, F), np.asarray(z, F))
 
@@ -149,3 +167,10 @@ def fp32(x, shape=None) -> Tensor:
     array = np.array(x, np.float32) if shape is None else np.array(x, np.float32).reshape(shape)
     bits = np.where(np.isnan(array), np.uint32(0x7FC00000), np.ascontiguousarray(array).view(np.uint32).reshape(array.shape))
     return Tensor("fp32", bits.view(np.float32))
+
+
+def stored(type: str, x: np.ndarray) -> Tensor:
+    """An fp32 result in a format that it is rounded to once."""
+    if type == "fp16":
+        return Tensor("fp16", round_fp16(x).view(np.float16))
+    return bf16(round_bf16(x)) if type == "bf16" else fp32(x)

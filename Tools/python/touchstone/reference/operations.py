@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from ..files import STORAGE, Case, Tensor
+from ..signatures import CheckedCase, check
 from . import allreduce, bf16, dot, elementary, random, squinch
-from .formats import BF16, ROUNDINGS
-
-
-class OperationError(Exception):
-    """A case that the specification does not allow: the message names the case and what was expected."""
+from .formats import BF16
+from .fp32 import stored, widen
 
 
 @dataclass
@@ -32,100 +29,7 @@ class Options:
     rounder: elementary.Rounder = elementary.round_function
 
 
-class _Reader:
-    """A case's recipe and inputs, each asked for by name; what nobody asked for is an error."""
-
-    def __init__(self, case: Case):
-        self.case = case
-        judged = ("dot.", "sum.", "math.")
-        self.keys = {"kappa", "kappa_bits", "n"} if case.op.startswith(judged) else set()
-        self.names: set[str] = set()
-
-    def fail(self, message: str) -> OperationError:
-        return OperationError(f"case '{self.case.name}' ({self.case.op}): {message}")
-
-    def choice(self, key: str, allowed: tuple, default: Any = None) -> Any:
-        self.keys.add(key)
-        value = self.case.recipe.get(key, default)
-        if not any(type(value) is type(choice) and value == choice for choice in allowed):  # 1 is not true
-            raise self.fail(f"recipe key '{key}' is {value!r}; expected one of {', '.join(map(str, allowed))}")
-        return value
-
-    def integer(self, key: str) -> int:
-        self.keys.add(key)
-        value = self.case.recipe.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise self.fail(f"recipe key '{key}' is {value!r}; expected a count")
-        return value
-
-    def integers(self, key: str) -> tuple[int, ...]:
-        self.keys.add(key)
-        value = self.case.recipe.get(key)
-        if not isinstance(value, list) or not all(type(entry) is int for entry in value):
-            raise self.fail(f"recipe key '{key}' is {value!r}; expected a list of integers")
-        return tuple(value)
-
-    def hexadecimal(self, key: str) -> int:
-        """A 64-bit integer of 16 lower-case hex digits."""
-        self.keys.add(key)
-        value = self.case.recipe.get(key)
-        if not isinstance(value, str) or len(value) != 16 or set(value) - set("0123456789abcdef"):
-            raise self.fail(f"recipe key '{key}' is {value!r}; expected 16 lower-case hex digits")
-        return int(value, 16)
-
-    def number(self, key: str) -> np.float32:
-        """An fp32 parameter: `key` as a number, `key`_bits as eight hex digits, or both where they agree."""
-        self.keys |= {key, f"{key}_bits"}
-        value, digits = self.case.recipe.get(key), self.case.recipe.get(f"{key}_bits")
-        if value is None and digits is None:
-            raise self.fail(f"recipe key '{key}' is missing")
-        if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool)):
-            raise self.fail(f"recipe key '{key}' is {value!r}; expected a number")
-        number = None if value is None else np.float32(value)
-        if digits is None:
-            return number
-        if not isinstance(digits, str) or len(digits) != 8 or set(digits) - set("0123456789abcdef"):
-            raise self.fail(f"recipe key '{key}_bits' is {digits!r}; expected 8 lower-case hex digits")
-        stored = np.array([int(digits, 16)], np.uint32).view(np.float32)[0]
-        if number is not None and not (
-            number.view(np.uint32) == stored.view(np.uint32) or np.isnan([number, stored]).all()
-        ):
-            raise self.fail(f"recipe keys '{key}' = {value!r} and '{key}_bits' = {digits} disagree")
-        return stored
-
-    def has(self, name: str) -> bool:
-        return name in self.case.inputs
-
-    def tensor(self, name: str, types: str | tuple[str, ...], rank: int) -> Tensor:
-        self.names.add(name)
-        types = (types,) if isinstance(types, str) else types
-        tensor = self.case.inputs.get(name)
-        if tensor is None:
-            raise self.fail(f"inputs/{name} is missing")
-        if tensor.type not in types or len(tensor.shape) != rank:
-            raise self.fail(
-                f"inputs/{name} is {tensor.type} {list(tensor.shape)}; expected {' or '.join(types)} of rank {rank}"
-            )
-        return tensor
-
-    def array(self, name: str, types: str | tuple[str, ...], rank: int) -> np.ndarray:
-        return self.tensor(name, types, rank).array
-
-    def same_shape(self, *arrays: np.ndarray | None) -> None:
-        shapes = {array.shape for array in arrays if array is not None}
-        if len(shapes) > 1:
-            raise self.fail(f"inputs have shapes {', '.join(map(str, sorted(shapes)))}; expected equal ones")
-
-    def finish(self) -> None:
-        for key in self.case.recipe:
-            if key not in self.keys:
-                raise self.fail(f"unknown recipe key '{key}'")
-        for name in self.case.inputs:
-            if name not in self.names:
-                raise self.fail(f"unexpected dataset inputs/{name}")
-
-
-Operation = Callable[[_Reader, Options], Result]
+Operation = Callable[[CheckedCase, Options], Result]
 OPERATIONS: dict[str, Operation] = {}
 
 
@@ -137,23 +41,16 @@ def _operation(name: str):
     return register
 
 
-def suite_of(op: str) -> str:
-    family = op.split(".")[0]
-    return {"sum": "dot", "attention": "zreg", "layer": "layers"}.get(family, family)
-
-
 def derive(case: Case, options: Options = Options()) -> Result:
     """What the specification says that a case's inputs give.
 
-    Raises OperationError for an unknown operation, recipe key or dataset.
+    Raises OperationError for what the operation's signature refuses, and for values that the specification does.
     """
-    operation = OPERATIONS.get(case.op)
-    if operation is None:
-        raise OperationError(f"case '{case.name}': unknown operation '{case.op}'")
-    reader = _Reader(case)
-    result = operation(reader, options)
-    reader.finish()
-    return result
+    given = check(case)
+    try:
+        return OPERATIONS[given.op](given, options)
+    except ValueError as error:
+        raise given.error("value", str(error)) from error
 
 
 # bf16
@@ -169,91 +66,72 @@ def _bits_and_flags(pairs: list[tuple[int, int]], type: str = "bf16") -> Result:
     return Result({"r": Tensor(type, array), "flags": Tensor("uint8", np.array([f for _, f in pairs], np.uint8))})
 
 
-def _random(reader: _Reader, rounding: str, like: np.ndarray) -> list[int]:
-    if rounding != "sr":
-        return [0] * len(like)
-    words = reader.array("random", "uint16", 1)
-    reader.same_shape(words, like)
-    return words.tolist()
+def _words(given: CheckedCase) -> list[int]:
+    """Of every element its random word, 0 where nothing is drawn."""
+    words = given.optional("random")
+    return [0] * given.sizes["n"] if words is None else words.tolist()
 
 
-def _elementwise(function, operands: str, roundings: tuple[str, ...]) -> Operation:
-    def run(reader: _Reader, options: Options) -> Result:
-        rounding = reader.choice("rounding", roundings, "rne")
-        tininess = reader.choice("tininess", ("after", "before"), "after")
-        arrays = [reader.array(name, "bf16", 1) for name in operands]
-        reader.same_shape(*arrays)
-        words = _random(reader, rounding, arrays[0])
-        columns = [array.tolist() for array in arrays]
-        return _bits_and_flags([function(*row, rounding, tininess, word) for *row, word in zip(*columns, words)])
+def _elementwise(function, operands: str) -> Operation:
+    def run(given: CheckedCase, options: Options) -> Result:
+        rounding, tininess = given.values["rounding"], given.values.get("tininess", "after")
+        rows = zip(*(given.array(name).tolist() for name in operands), _words(given))
+        return _bits_and_flags([function(*row, rounding, tininess, word) for *row, word in rows])
 
     return run
 
 
-_DETERMINISTIC = tuple(rounding for rounding in ROUNDINGS if rounding != "sr")
-
-for _name, _function, _operands, _roundings in (
-    ("add", bf16.add, "ab", ROUNDINGS),
-    ("sub", bf16.sub, "ab", ROUNDINGS),
-    ("mul", bf16.mul, "ab", ROUNDINGS),
-    ("div", bf16.div, "ab", ROUNDINGS),
-    ("rem", bf16.rem, "ab", ROUNDINGS),
-    ("minimum", bf16.minimum, "ab", ROUNDINGS),
-    ("maximum", bf16.maximum, "ab", ROUNDINGS),
-    ("minimumNumber", bf16.minimum_number, "ab", ROUNDINGS),
-    ("maximumNumber", bf16.maximum_number, "ab", ROUNDINGS),
-    ("sqrt", bf16.sqrt, "a", ROUNDINGS),
-    ("nextUp", bf16.next_up, "a", _DETERMINISTIC),
-    ("nextDown", bf16.next_down, "a", _DETERMINISTIC),
-    ("fma", bf16.fma, "abc", ROUNDINGS),
+for _name, _function, _operands in (
+    ("add", bf16.add, "ab"),
+    ("sub", bf16.sub, "ab"),
+    ("mul", bf16.mul, "ab"),
+    ("div", bf16.div, "ab"),
+    ("rem", bf16.rem, "ab"),
+    ("minimum", bf16.minimum, "ab"),
+    ("maximum", bf16.maximum, "ab"),
+    ("minimumNumber", bf16.minimum_number, "ab"),
+    ("maximumNumber", bf16.maximum_number, "ab"),
+    ("sqrt", bf16.sqrt, "a"),
+    ("roundToIntegral", bf16.round_to_integral, "a"),
+    ("nextUp", bf16.next_up, "a"),
+    ("nextDown", bf16.next_down, "a"),
+    ("fma", bf16.fma, "abc"),
 ):
-    OPERATIONS[f"bf16.{_name}"] = _elementwise(_function, _operands, _roundings)
-OPERATIONS["bf16.roundToIntegral"] = _elementwise(
-    lambda a, rounding, *_: bf16.round_to_integral(a, rounding), "a", _DETERMINISTIC
-)
+    OPERATIONS[f"bf16.{_name}"] = _elementwise(_function, _operands)
 
 
 @_operation("bf16.compare")
-def _compare(reader: _Reader, options: Options) -> Result:
-    signalling = reader.choice("signalling", (True, False))
-    a, b = reader.array("a", "bf16", 1), reader.array("b", "bf16", 1)
-    reader.same_shape(a, b)
-    return _bits_and_flags([bf16.compare(x, y, signalling) for x, y in zip(a.tolist(), b.tolist())], "uint8")
+def _compare(given: CheckedCase, options: Options) -> Result:
+    rows = zip(given.array("a").tolist(), given.array("b").tolist())
+    return _bits_and_flags([bf16.compare(a, b, given.values["signalling"]) for a, b in rows], "uint8")
 
 
 @_operation("bf16.from")
-def _from(reader: _Reader, options: Options) -> Result:
-    source = reader.choice("source", (*bf16.FLOATS, *bf16.INTEGERS))
-    rounding = reader.choice("rounding", ROUNDINGS)
-    tininess = reader.choice("tininess", ("after", "before"), "after")
-    a = reader.tensor("a", source, 1)
-    words = _random(reader, rounding, a.array)
+def _from(given: CheckedCase, options: Options) -> Result:
+    source, rounding, words = given.values["source"], given.values["rounding"], _words(given)
     if source in bf16.INTEGERS:
-        return _bits_and_flags([bf16.from_integer(x, rounding, word) for x, word in zip(a.array.tolist(), words)])
-    format = bf16.FLOATS[source]
-    return _bits_and_flags(
-        [bf16.convert_float(format, BF16, x, rounding, tininess, word) for x, word in zip(a.bits.tolist(), words)]
-    )
+        rows = zip(given.array("a").tolist(), words)
+        return _bits_and_flags([bf16.from_integer(x, rounding, word) for x, word in rows])
+    format, rows = bf16.FLOATS[source], zip(given.tensors["a"].bits.tolist(), words)
+    return _bits_and_flags([bf16.convert_float(format, BF16, x, rounding, "after", word) for x, word in rows])
 
 
 @_operation("bf16.to")
-def _to(reader: _Reader, options: Options) -> Result:
-    target = reader.choice("target", (*bf16.FLOATS, *bf16.INTEGERS))
-    rounding = reader.choice("rounding", _DETERMINISTIC)
-    tininess = reader.choice("tininess", ("after", "before"), "after")
-    a = reader.array("a", "bf16", 1).tolist()
+def _to(given: CheckedCase, options: Options) -> Result:
+    target, rounding = given.values["target"], given.values["rounding"]
+    a = given.array("a").tolist()
     if target in bf16.INTEGERS:
         return _bits_and_flags([bf16.to_integer(x, target, rounding) for x in a], target)
     format = bf16.FLOATS[target]
-    return _bits_and_flags([bf16.convert_float(BF16, format, x, rounding, tininess) for x in a], target)
+    return _bits_and_flags([bf16.convert_float(BF16, format, x, rounding, "after") for x in a], target)
 
 
 # dot
 
 
-def _judged(name: str, value: np.ndarray, truth: np.ndarray, bounds: np.ndarray) -> Result:
+def _judged(name: str, value: Tensor, truth: np.ndarray, bounds: np.ndarray) -> Result:
     return Result(
-        {name: Tensor("fp32", value)},
+        {name: value},
         {name: Tensor("fp64", canonical_fp64(truth))},
         {name: Tensor("fp64", canonical_fp64(bounds))},
     )
@@ -265,23 +143,18 @@ def canonical_fp64(x: np.ndarray) -> np.ndarray:
 
 
 @_operation("dot.gemm")
-def _gemm(reader: _Reader, options: Options) -> Result:
-    recipe = reader.choice("dot", ("paired-ftz", "chain-ieee"))
-    a, b = reader.array("a", "bf16", 2), reader.array("b", "bf16", 2)
-    c = reader.array("c", "fp32", 2) if reader.has("c") else None
-    if a.shape[1] != b.shape[0] or (c is not None and c.shape != (a.shape[0], b.shape[1])):
-        raise reader.fail(f"shapes {a.shape}, {b.shape}{'' if c is None else f', {c.shape}'} do not fit")
+def _gemm(given: CheckedCase, options: Options) -> Result:
+    a, b, c = given.array("a"), given.array("b"), given.optional("c")
     truth, bounds = dot.truth_and_bounds(dot.gemm_terms(a, b, c), (a.shape[0], b.shape[1]))
-    return _judged("d", dot.gemm(recipe, a, b, c), truth, bounds)
+    product = dot.gemm(given.values["dot"], a, b, c)
+    return _judged("d", stored(given.values["output"], product), truth, bounds)
 
 
 def _summation(function) -> Operation:
-    def run(reader: _Reader, options: Options) -> Result:
-        x = reader.array("x", "fp32", 2)
-        y = reader.array("y", "fp32", 2) if reader.has("y") else None
-        reader.same_shape(x, y)
+    def run(given: CheckedCase, options: Options) -> Result:
+        x, y = given.array("x"), given.optional("y")
         truth, bounds = dot.truth_and_bounds(dot.sum_terms(x, y), x.shape[:1])
-        return _judged("s", function(x, y), truth, bounds)
+        return _judged("s", Tensor("fp32", function(x, y)), truth, bounds)
 
     return run
 
@@ -295,12 +168,12 @@ OPERATIONS["sum.chain"] = _summation(dot.chain)
 
 
 def _elementary(name: str) -> Operation:
-    def run(reader: _Reader, options: Options) -> Result:
-        x = reader.tensor("x", "fp32", 1)
-        pairs = [options.rounder(name, bits, (elementary.FP32, elementary.FP64)) for bits in x.bits.tolist()]
+    def run(given: CheckedCase, options: Options) -> Result:
+        x = given.tensors["x"].bits.tolist()
+        pairs = [options.rounder(name, bits, (elementary.FP32, elementary.FP64)) for bits in x]
         value = np.array([single for single, _ in pairs], np.uint32).view(np.float32)
         truth = np.array([double for _, double in pairs], np.uint64).view(np.float64)
-        return _judged("y", value, truth, np.abs(truth))
+        return _judged("y", Tensor("fp32", value), truth, np.abs(truth))
 
     return run
 
@@ -313,57 +186,47 @@ for _name in elementary.FUNCTIONS:
 
 
 @_operation("random.philox")
-def _philox(reader: _Reader, options: Options) -> Result:
-    key, counter = reader.array("key", "uint32", 2), reader.array("counter", "uint32", 2)
-    return Result({"words": Tensor("uint32", random.philox(key, counter))})
+def _philox(given: CheckedCase, options: Options) -> Result:
+    return Result({"words": Tensor("uint32", random.philox(given.array("key"), given.array("counter")))})
 
 
 @_operation("random.uniform")
-def _uniform(reader: _Reader, options: Options) -> Result:
-    return Result({"x": Tensor("fp32", random.uniform(reader.array("words", "uint32", 1)))})
+def _uniform(given: CheckedCase, options: Options) -> Result:
+    return Result({"x": Tensor("fp32", random.uniform(given.array("words")))})
 
 
 @_operation("random.gumbel")
-def _gumbel(reader: _Reader, options: Options) -> Result:
-    return Result({"x": Tensor("fp32", random.gumbel(reader.array("words", "uint32", 1), options.rounder))})
+def _gumbel(given: CheckedCase, options: Options) -> Result:
+    return Result({"x": Tensor("fp32", random.gumbel(given.array("words"), options.rounder))})
 
 
 @_operation("random.normal")
-def _normal(reader: _Reader, options: Options) -> Result:
-    return Result({"x": Tensor("fp32", random.normal(reader.array("words", "uint32", 2), options.rounder))})
+def _normal(given: CheckedCase, options: Options) -> Result:
+    return Result({"x": Tensor("fp32", random.normal(given.array("words"), options.rounder))})
 
 
 # squinch
 
 
-def _squinch_words(reader: _Reader, variant: str, name: str, rank: int) -> np.ndarray | None:
-    return reader.array(name, "uint32", rank) if variant == "stochastic15" else None
-
-
 @_operation("squinch.encode")
-def _encode(reader: _Reader, options: Options) -> Result:
-    variant = reader.choice("variant", squinch.VARIANTS)
-    nonfinite = reader.choice("nonfinite", ("refuse", "saturate"))
-    x = reader.tensor("x", ("fp32", "bf16"), 1)
-    words = _squinch_words(reader, variant, "random", 1)
-    values = x.array if x.type == "fp32" else (x.array.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return Result({"blocks": Tensor("uint8", squinch.encode(variant, values, words, nonfinite))})
+def _encode(given: CheckedCase, options: Options) -> Result:
+    x = given.tensors["x"]
+    values = widen(x.array) if x.type == "bf16" else x.array
+    blocks = squinch.encode(given.values["variant"], values, given.optional("random"), given.values["nonfinite"])
+    return Result({"blocks": Tensor("uint8", blocks)})
 
 
 @_operation("squinch.decode")
-def _decode(reader: _Reader, options: Options) -> Result:
-    variant = reader.choice("variant", squinch.VARIANTS)
-    count = reader.integer("count")
-    return Result({"x": Tensor("fp32", squinch.decode(variant, reader.array("blocks", "uint8", 2), count))})
+def _decode(given: CheckedCase, options: Options) -> Result:
+    x = squinch.decode(given.values["variant"], given.array("blocks"), given.values["count"])
+    return Result({"x": Tensor("fp32", x)})
 
 
 @_operation("squinch.feedback")
-def _feedback(reader: _Reader, options: Options) -> Result:
-    variant = reader.choice("variant", squinch.VARIANTS)
-    x, e = reader.array("x", "fp32", 1), reader.array("e", "fp32", 1)
-    words = _squinch_words(reader, variant, "random", 1)
-    reader.same_shape(x, e, words)
-    blocks, decoded, residual = squinch.feedback(variant, x, e, words)
+def _feedback(given: CheckedCase, options: Options) -> Result:
+    blocks, decoded, residual = squinch.feedback(
+        given.values["variant"], given.array("x"), given.array("e"), given.optional("random")
+    )
     return Result(
         {"blocks": Tensor("uint8", blocks), "decoded": Tensor("fp32", decoded), "residual": Tensor("fp32", residual)}
     )
@@ -373,23 +236,17 @@ def _feedback(reader: _Reader, options: Options) -> Result:
 
 
 @_operation("allreduce.squinch")
-def _allreduce_squinch(reader: _Reader, options: Options) -> Result:
-    variant = reader.choice("variant", squinch.VARIANTS)
-    nonfinite = reader.choice("nonfinite", ("refuse", "saturate"))
-    g = reader.array("g", "fp32", 2)
-    e = reader.array("e", "fp32", 2) if reader.choice("feedback", (True, False)) else None
-    words = _squinch_words(reader, variant, "random", 2)
-    reduced = _squinch_words(reader, variant, "random_reduced", 1)
-    reader.same_shape(g, e, words)
-    outputs = allreduce.in_squinch(variant, nonfinite, g, e, words, reduced)
+def _allreduce_squinch(given: CheckedCase, options: Options) -> Result:
+    inputs = (given.optional(name) for name in ("g", "e", "random", "random_reduced"))
+    outputs = allreduce.in_squinch(given.values["variant"], given.values["nonfinite"], *inputs)
     return Result({name: Tensor.from_numbers(array) for name, array in outputs.items()})
 
 
 @_operation("allreduce.bf16")
-def _allreduce_bf16(reader: _Reader, options: Options) -> Result:
-    return Result({"r": Tensor("bf16", allreduce.in_bf16(reader.array("g", "fp32", 2)))})
+def _allreduce_bf16(given: CheckedCase, options: Options) -> Result:
+    return Result({"r": Tensor("bf16", allreduce.in_bf16(given.array("g")))})
 
 
 @_operation("allreduce.fp32")
-def _allreduce_fp32(reader: _Reader, options: Options) -> Result:
-    return Result({"r": Tensor("fp32", allreduce.in_fp32(reader.array("g", "fp32", 2)))})
+def _allreduce_fp32(given: CheckedCase, options: Options) -> Result:
+    return Result({"r": Tensor("fp32", allreduce.in_fp32(given.array("g")))})

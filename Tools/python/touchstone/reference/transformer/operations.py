@@ -8,89 +8,41 @@ import numpy as np
 
 from ...files import Tensor
 from . import layers, training
-from .training import Batch, Configuration, Parameter, State, parameters
+from .configuration import Configuration, parameters
+from .training import Batch, State
 
 
-def read_configuration(reader) -> Configuration:
-    """Every key of the table; none may be left out."""
-    values = {}
-    for key in fields(Configuration):
-        if "choice" in key.metadata:
-            values[key.name] = reader.choice(key.name, key.metadata["choice"])
-        elif "fp32" in key.metadata:
-            values[key.name] = reader.number(key.name)
-        elif key.type == "bool":
-            values[key.name] = reader.choice(key.name, (True, False))
-        elif key.name == "seed":
-            values[key.name] = reader.hexadecimal(key.name)
-        elif key.type == "int":
-            values[key.name] = reader.integer(key.name)
-        else:
-            values[key.name] = reader.integers(key.name)
-    try:
-        return Configuration(**values)
-    except training.ConfigurationError as error:
-        raise reader.fail(str(error)) from None
+def _batches(given) -> list[Batch]:
+    names = [name for name in fields(Batch) if name.name in given.tensors]
+    steps = given.sizes["S"]
+    return [Batch(**{key.name: given.array(key.name)[index] for key in names}) for index in range(steps)]
 
 
-def _shaped(reader, name: str, type: str, shape: tuple[int, ...]) -> np.ndarray:
-    array = reader.array(name, type, len(shape))
-    if array.shape != shape:
-        raise reader.fail(f"inputs/{name} has shape {list(array.shape)}; expected {list(shape)}")
-    return array
-
-
-def _batches(reader, c: Configuration) -> list[Batch]:
-    steps = reader.array("tokens", "int32", 3).shape[0]
-    shape = (steps, c.batch, c.sequence_length)
-    named = {
-        name: _shaped(reader, name, "int32", shape)
-        for name in ("tokens", "position", "visibility_start", "visibility_limit")
-    }
-    if c.distillation_k:
-        sparse = (*shape, c.distillation_k)
-        named["target_ids"] = _shaped(reader, "target_ids", "uint32", sparse)
-        named["target_weights"] = _shaped(reader, "target_weights", "fp32", sparse)
-    else:
-        named["targets"] = _shaped(reader, "targets", "int32", shape)
-    return [Batch(**{name: array[index] for name, array in named.items()}) for index in range(steps)]
-
-
-def _state(reader, c: Configuration, listed: list[Parameter]) -> State:
-    kinds = {
-        kind: {p.name: _shaped(reader, f"{kind}.{p.name}", "fp32", p.shape) for p in listed}
-        for kind in ("weight", "m", "v")
-    }
+def _state(given) -> State:
+    listed = parameters(given.configuration)
+    kinds = {kind: {p.name: given.array(f"{kind}.{p.name}") for p in listed} for kind in ("weight", "m", "v")}
     residual = {}
-    if c.error_feedback:
-        residual = {p.name: _shaped(reader, f"residual.{p.name}", "fp32", (c.ranks, p.count)) for p in listed}
+    if given.configuration.error_feedback:
+        residual = {p.name: given.array(f"residual.{p.name}") for p in listed}
     return State(**kinds, residual=residual)
 
 
-def step(reader) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def step(given) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Outputs, and with `probe` the other tensors of the first step, in execution order."""
-    c = read_configuration(reader)
-    number, probe = reader.integer("first_step"), reader.choice("probe", (True, False))
-    if number < 1:
-        raise reader.fail("first_step is 0; steps count from 1")
-    listed = parameters(c)
-    batches = _batches(reader, c)
-    if not batches:
-        raise reader.fail("inputs/tokens has no step")
-    run = training.run(c, number, _state(reader, c, listed), batches)
+    c = given.configuration
+    run = training.run(c, given.values["first_step"], _state(given), _batches(given))
     first = dict(run.first)
+    listed = [parameter.name for parameter in parameters(c)]
     gradients = "reduced" if c.combines else "gradient"
-    names = [f"{gradients}.{p.name}" for p in listed]
-    if c.error_feedback:
-        names += [f"residual.{p.name}" for p in listed]
-    names += [f"{kind}.{p.name}" for kind in ("m", "v", "weight") for p in listed]
+    kinds = [gradients, *(["residual"] if c.error_feedback else []), "m", "v", "weight"]
     outputs = {
         "loss": Tensor("fp32", run.loss),
         "gradient_norm": Tensor("fp32", run.gradient_norm),
         "fingerprint": Tensor("uint8", run.fingerprint),
-        **{name: first[name] for name in names},
     }
-    return outputs, {name: tensor for name, tensor in first.items() if probe and name not in outputs}
+    outputs |= {f"{kind}.{name}": first[f"{kind}.{name}"] for kind in kinds for name in listed}
+    probed = first.items() if given.values["probe"] else ()
+    return outputs, {name: tensor for name, tensor in probed if name not in outputs}
 
 
 # Random cases

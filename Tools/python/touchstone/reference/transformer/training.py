@@ -1,4 +1,4 @@
-"""Clauses T1 to T6: the model, its gradients, ranks, the optimizer and the fingerprint of a step.
+"""Clauses T1 to T6: the model's gradients, ranks, the optimizer and the fingerprint of a step.
 
 Everything a step computes is yielded as (name, `Tensor`) in execution order, so that two runs can be walked to the
 first tensor that differs. The pass itself is written over an arithmetic (`arithmetic.Rounded`, or `arithmetic.Exact`
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -18,156 +18,15 @@ import numpy as np
 from ...files import Tensor
 from .. import allreduce, random
 from . import layers
-from .arithmetic import DOTS, Arithmetic, Rounded
+from .arithmetic import Arithmetic, Rounded
+from .configuration import Configuration, parameters
 from ..dot import canonical_fp32
 from ..elementary import Rounder, round_function
-from ..squinch import VARIANTS
 
 Named = tuple[str, Tensor]
 
 # Clause G names the streams; a stream is a word of the counter.
 STREAMS = {"initialization": 0, "rounding": 3}
-
-
-class ConfigurationError(ValueError):
-    """A configuration, or data beside it, that the specification does not allow."""
-
-
-def _fp32(default: float) -> Any:
-    return field(default=np.float32(default), metadata={"fp32": True})
-
-
-def _choice(default: str, *others: str) -> Any:
-    return field(default=default, metadata={"choice": (default, *others)})
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """The keys of `training.step`, in the order of the document Operations, with its defaults."""
-
-    vocabulary: int = 256
-    width: int = 64
-    layers: int = 2
-    heads: int = 4
-    key_value_heads: int = 1
-    head_dimension: int = 16
-    feed_forward_width: int = 256
-    sequence_length: int = 64
-    batch: int = 4
-    dot: str = _choice("paired-ftz", *(name for name in DOTS if name != "paired-ftz"))
-    windows: tuple[int, ...] = ()
-    key_value_source: tuple[int, ...] = ()
-    rotary_base: np.float32 = _fp32(10000)
-    norm_epsilon: np.float32 = _fp32(2.0**-20)
-    zreg_c: np.float32 = _fp32(2.0**-14)
-    output_zreg_c: np.float32 = _fp32(2.0**-14)
-    zreg_form: str = _choice("folded", "unfolded", "row-dot")
-    clamp: str = _choice("dynamic", "none", "static")
-    clamp_kappa: np.float32 = _fp32(4)
-    clamp_limit: np.float32 = _fp32(16)
-    clamp_gradient: str = _choice("straight-through", "inward")
-    int8: bool = False
-    distillation_k: int = 0
-    learning_rate: np.float32 = _fp32(2.0**-9)
-    final_fraction: np.float32 = _fp32(0.125)
-    beta1: np.float32 = _fp32(0.9)
-    beta2: np.float32 = _fp32(0.99)
-    adam_epsilon: np.float32 = _fp32(2.0**-27)
-    weight_decay: np.float32 = _fp32(0.0625)
-    clip_norm: np.float32 = _fp32(1)
-    schedule: str = _choice("cosine", "constant", "linear")
-    warmup_steps: int = 10
-    total_steps: int = 200
-    ranks: int = 1
-    compression: str = _choice("none", "bf16", "squinch")
-    squinch_variant: str = _choice("floor16", *(name for name in VARIANTS if name != "floor16"))
-    error_feedback: bool = False
-    seed: int = 0x746F75636873746F
-
-    def __post_init__(self) -> None:
-        for key in fields(self):
-            value = getattr(self, key.name)
-            if "choice" in key.metadata and value not in key.metadata["choice"]:
-                raise ConfigurationError(
-                    f"{key.name} is {value!r}; expected one of {', '.join(key.metadata['choice'])}"
-                )
-        sizes = ("vocabulary", "width", "heads", "key_value_heads", "head_dimension", "feed_forward_width")
-        for name in (*sizes, "sequence_length", "batch", "ranks"):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f"{name} is {getattr(self, name)}; expected at least 1")
-        for name in ("layers", "distillation_k", "warmup_steps", "total_steps"):
-            if getattr(self, name) < 0:
-                raise ConfigurationError(f"{name} is {getattr(self, name)}; expected at least 0")
-        if self.heads % self.key_value_heads:
-            raise ConfigurationError(f"{self.heads} heads are no multiple of {self.key_value_heads} key/value heads")
-        if self.head_dimension % 2:
-            raise ConfigurationError(f"head_dimension is {self.head_dimension}; a rotary embedding needs an even one")
-        for name in ("windows", "key_value_source"):
-            value = getattr(self, name)
-            if value and len(value) != self.layers:
-                raise ConfigurationError(f"{name} has {len(value)} entries; expected none or one for each layer")
-        for layer, source in enumerate(self.key_value_source):
-            if not 0 <= source <= layer or self.key_value_source[source] != source:
-                raise ConfigurationError(
-                    f"key_value_source of layer {layer} is {source}; expected the layer or an earlier one with its own"
-                )
-        if any(window < 0 for window in self.windows):
-            raise ConfigurationError(f"windows are {self.windows}; expected at least 0")
-        if self.int8 and self.clamp == "none":
-            raise ConfigurationError("int8 needs a clamp")
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigurationError(f"{name} is {getattr(self, name)}; expected 0 ..< 1")
-        if self.error_feedback and self.compression != "squinch":
-            raise ConfigurationError("error_feedback needs the compression squinch")
-
-    def source(self, layer: int) -> int:
-        """The layer whose keys and values a layer uses."""
-        return self.key_value_source[layer] if self.key_value_source else layer
-
-    def owns(self, layer: int) -> bool:
-        return self.source(layer) == layer
-
-    def window(self, layer: int) -> int:
-        return self.windows[layer] if self.windows else 0
-
-    @property
-    def combines(self) -> bool:
-        """Whether gradients are combined (T5)."""
-        return self.ranks > 1 or self.compression != "none"
-
-
-@dataclass(frozen=True)
-class Parameter:
-    name: str
-    shape: tuple[int, ...]
-    fan: int | None  # initial values are normal with deviation 1 / sqrt(fan); None: ones
-    decays: bool
-
-    @property
-    def count(self) -> int:
-        return int(np.prod(self.shape))
-
-
-def parameters(configuration: Configuration) -> list[Parameter]:
-    """T1's list."""
-    c = configuration
-    query, group = c.heads * c.head_dimension, c.key_value_heads * c.head_dimension
-    found = [Parameter("embedding", (c.vocabulary, c.width), c.width, True)]
-    for layer in range(c.layers):
-        prefix = f"layers.{layer}."
-        found.append(Parameter(prefix + "attention.norm", (c.width,), None, False))
-        found.append(Parameter(prefix + "attention.query", (c.width, query), c.width, True))
-        if c.owns(layer):
-            found.append(Parameter(prefix + "attention.key", (c.width, group), c.width, True))
-            found.append(Parameter(prefix + "attention.value", (c.width, group), c.width, True))
-        found.append(Parameter(prefix + "attention.output", (query, c.width), 2 * c.layers * query, True))
-        found.append(Parameter(prefix + "mlp.norm", (c.width,), None, False))
-        found.append(Parameter(prefix + "mlp.up", (c.width, c.feed_forward_width), c.width, True))
-        down = 2 * c.layers * c.feed_forward_width
-        found.append(Parameter(prefix + "mlp.down", (c.feed_forward_width, c.width), down, True))
-    found.append(Parameter("norm", (c.width,), None, False))
-    return found
 
 
 def draws(seed: int, stream: int, step: int, first: int, count: int) -> np.ndarray:
@@ -266,8 +125,6 @@ def run_pass(
     H, G, D = c.heads, c.key_value_heads, c.head_dimension
     w = {name: a.bf16(value.astype(a.dtype)) for name, value in masters.items()}
     tokens, position = batch.tokens.reshape(-1), batch.position.reshape(-1)
-    for row in np.flatnonzero((tokens < 0) | (tokens >= c.vocabulary)).tolist():
-        raise ConfigurationError(f"token {row} is {tokens[row]}; the vocabulary has {c.vocabulary}")
     cosines, sines = layers.rotary_tables(a, c.rotary_base, D, position)
     scale = a.function("rsqrt", np.array(D, a.dtype))
 
@@ -506,7 +363,7 @@ def step(configuration: Configuration, number: int, state: State, batch: Batch) 
     rate = layers.learning_rate(c.schedule, c.learning_rate, c.final_fraction, c.warmup_steps, c.total_steps, number)
     norm = layers.gradient_norm(a, [gradients[parameter.name] for parameter in parameters(c)])
     if not np.isfinite(norm):
-        raise ConfigurationError(f"step {number}: gradient_norm is {norm}")
+        raise ValueError(f"step {number}: gradient_norm is {norm}")
     yield "learning_rate", Tensor("fp32", np.array([rate], np.float32))
     yield "gradient_norm", Tensor("fp32", np.array([norm], np.float32))
     factor = layers.clip_factor(a, norm, c.clip_norm)
