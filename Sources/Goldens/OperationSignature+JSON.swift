@@ -7,9 +7,11 @@ extension OperationSignature {
     /// The whole table, with the keys of a configuration and their defaults.
     public static var table: JSONValue {
         let standard = ModelConfiguration()
+        // A key that is left out has its default.
+        let optional = ["presence": Presence.optional.json]
         let configuration = ModelConfiguration.keys.map { entry in
             JSONValue.object(
-                entry.key.members.merging(["default": entry.write(standard)]) { $1 })
+                entry.key.members.merging(optional) { $1 }.merging(["default": entry.write(standard)]) { $1 })
         }
         let seed = RecipeKey(name: "seed", kind: .hexadecimal64)
         let seedText = standard.recipe(withBits: false)["seed"] ?? .null
@@ -17,7 +19,7 @@ extension OperationSignature {
             "spec_version": .string(Specification.version),
             "operations": .array(all.map(\.json)),
             "configuration": .array(
-                configuration + [.object(seed.members.merging(["default": seedText]) { $1 })]),
+                configuration + [.object(seed.members.merging(optional) { $1 }.merging(["default": seedText]) { $1 })]),
         ])
     }
 

@@ -49,7 +49,7 @@ struct FuzzCommandTests {
         let folder = try TemporaryFolder()
         let command = "\"$TOUCHSTONE\" evaluate {in} {out} --quiet --with rounding:rne=rtz"
         let arguments = [
-            "fuzz", "--exec", command, "--operation", "bf16.mul", "--seed", "2", "--cases", "60", "--shrink-limit",
+            "fuzz", "--exec", command, "--operation", "bf16.mul", "--seed", "2", "--cases", "30", "--shrink-limit",
             "60",
             "--output", "found.h5", "--resume", "state.json",
         ]

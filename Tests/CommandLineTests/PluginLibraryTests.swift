@@ -94,7 +94,8 @@ struct PluginLibraryCommandTests {
                 "squinch.encode", "squinch.decode",
             ])
         #expect(operations(skipped)["gumbel.topk"] ?? 0 > 0)
-        #expect(operations(skipped)["dot.gemm"] == nil)
+        // Results stored as fp16 are not among what the example has.
+        #expect(operations(skipped)["dot.gemm"] == 2)
         // Every bit, though a bound would do for products.
         for (verdict, count) in verdicts where verdict != "exact" { #expect(count == 0, "\(verdict)") }
     }
