@@ -244,10 +244,10 @@ public struct TraceWalk: Sendable {
     private static func difference(
         _ x: GoldenCase, _ y: GoldenCase, place: Int, _ unmatched: inout [String]
     ) -> Difference? {
-        func differing(_ what: String, _ first: String, _ second: String) -> Difference {
+        func differing(_ what: String, _ first: String, _ second: String, inputs: [String] = []) -> Difference {
             Difference(
                 entry: x.name, op: x.op, place: place, what: what, elements: 0, differing: 0, index: [], first: first,
-                second: second, inputs: [])
+                second: second, inputs: inputs)
         }
         if x.op != y.op { return differing("op", x.op, y.op) }
         if x.recipe != y.recipe {
@@ -278,7 +278,7 @@ public struct TraceWalk: Sendable {
             guard tensor.type == other.type, tensor.shape == other.shape else {
                 found = differing(
                     "outputs/\(named.name)", "\(tensor.type.rawValue) \(tensor.shape)",
-                    "\(other.type.rawValue) \(other.shape)")
+                    "\(other.type.rawValue) \(other.shape)", inputs: inputs)
                 continue
             }
             let count = (0..<tensor.count).count { !NaNRule.asClass.isEqual(tensor, other, $0) }

@@ -136,10 +136,11 @@ struct Localise: ParsableCommand {
             : try walk.faults(traces[0], progress: progress)
         bar.finish()
         guard findings.compared + findings.judged > 0 else {
+            let bare = findings.bare.isEmpty ? "" : "; \(TraceText.bare): \(listed(findings.bare))"
             throw JudgingError.nothingToJudge(
                 traces.count == 2
-                    ? "\(traces[0].name) and \(traces[1].name) have no entry with tensors in common, and none of an operation that the reference knows"
-                    : "\(traces[0].name) has no entry of an operation that the reference knows; with a second trace they are compared"
+                    ? "\(traces[0].name) and \(traces[1].name) have no entry with tensors in common, and none of an operation that the reference knows\(bare)"
+                    : "\(traces[0].name) has no entry of an operation that the reference knows; with a second trace they are compared\(bare)"
             )
         }
         if format == .json {

@@ -4,6 +4,9 @@ import Platform
 
 /// What a walk over traces found, for people and for programs.
 enum TraceText {
+    /// Before the names of entries that hold nothing.
+    static let bare = "entries without a tensor, so not compared (a '/' in a name makes nested groups)"
+
     static func lines(_ findings: TraceWalk.Findings, _ names: [String]) -> [String] {
         var lines: [String] = []
         if let d = findings.difference {
@@ -40,7 +43,7 @@ enum TraceText {
             tell("only in \(names[1])", findings.onlyInSecond)
         }
         tell("tensors that only one of the traces has", findings.unmatched)
-        tell("entries without a tensor, so not compared (a '/' in a name makes nested groups)", findings.bare)
+        tell(bare, findings.bare)
         for name in findings.unordered {
             lines.append(
                 "\(name) does not track the order of its entries (track_order=True in h5py): they are taken by name")

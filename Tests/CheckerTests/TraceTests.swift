@@ -134,6 +134,13 @@ struct TraceTests {
             one.outputs = [NamedTensor("d", d.halved)]
         }
         #expect(before.inputs == ["b"] && before.what == "outputs/d")
+        let rows = try first { one in
+            one.inputs = [
+                NamedTensor("a", Tensor(bf16: [0, 0], shape: [1, 2])), NamedTensor("b", one.inputs["b"]!),
+            ]
+            one.outputs = [NamedTensor("d", Tensor(bf16: [0], shape: [1, 1]))]
+        }
+        #expect(rows.what == "outputs/d" && rows.second == "bf16 [1, 1]" && rows.inputs == ["a"])
     }
 
     @Test("an entry that names an operation and is no case of it is not judged, with the reason")

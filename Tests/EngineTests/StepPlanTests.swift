@@ -154,6 +154,12 @@ struct StepPlanTests {
     func coverage() throws {
         let plans = Self.switches.map { StepPlan(Self.switched($0.change)) }
         #expect(Set(plans.flatMap { $0.entries.map(\.operation) }) == Set(StepOperation.allCases))
+        let random = Self.seeds.map { seed in
+            var draws = RandomConfigurationTests.Draws(seed: UInt64(seed))
+            return StepPlan(RandomConfigurationTests.configuration(&draws))
+        }
+        #expect(Set(random.flatMap { $0.entries.map(\.operation) }) == Set(StepOperation.allCases))
+        #expect(Set(random.map(\.entries.count)).count > 30 && Set(random.map(\.configuration)).count == random.count)
         let rows = (StepPlan.pass + StepPlan.together).flatMap(\.rows)
         #expect(Set(rows.map(\.presence)) == Set(StepRow.Presence.allCases))
         for row in rows {
