@@ -82,7 +82,6 @@ struct StepPlanTests {
         for seed in Self.seeds {
             var draws = RandomConfigurationTests.Draws(seed: UInt64(seed))
             let c = RandomConfigurationTests.configuration(&draws)
-            print("DEBUG", seed, c.clamp, c.ranks, c.compression, c.layers, StepPlan(c).entries.count)
             operations.formUnion(StepPlan(c).entries.map(\.operation))
         }
         #expect(operations == Set(StepOperation.allCases))
