@@ -370,7 +370,7 @@ extension StepPlan {
             table("Forward:", forward.before) + table("for l = 0 ... L - 1:", forward.layer)
             + table("and then:", forward.after) + table("Backward:", backward.before)
             + table("for l = L - 1 ... 0:", backward.layer) + table("and last:", backward.after)
-        return lines.joined(separator: "\n")
+        return lines.joined(separator: "\n") + "\n"
     }
 }
 
