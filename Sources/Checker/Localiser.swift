@@ -14,6 +14,8 @@ public struct StepTrace: Sendable {
     /// Of the case's inputs.
     public let configuration: ModelConfiguration
     public let firstStep: Int
+    /// The tensors of a step of the configuration.
+    public let plan: StepPlan
     let state: TrainingState
     public let firstBatch: TrainingBatch
 
@@ -28,6 +30,7 @@ public struct StepTrace: Sendable {
         self.name = name
         self.goldenCase = goldenCase
         configuration = training.configuration
+        plan = StepPlan(training.configuration)
         firstStep = training.firstStep
         state = TrainingState(
             weights: training.weights, firstMoments: training.firstMoments, secondMoments: training.secondMoments,
@@ -63,18 +66,14 @@ public struct StepTrace: Sendable {
             }
         }
         var recorder = StepRecorder(configuration: c)
-        var scalars: TensorGroup = []
-        for named in tensors {
-            recorder.record(named.name, named.tensor, keeps: true)
-            if named.name == "loss" || named.name == "gradient_norm" { scalars.append(named.name, named.tensor) }
-        }
+        for named in tensors { recorder.record(named.name, named.tensor, keeps: true) }
         var recipe = c.recipe(withBits: true)
         recipe["first_step"] = .integer(Int64(step))
         recipe["probe"] = true
         let clauses = (try? OperationCatalog.operation(named: "training.step"))?.clauses ?? []
         var made = GoldenCase(
             name: name, op: "training.step", why: why, specClauses: clauses, recipe: recipe, inputs: inputs)
-        made.outputs = scalars
+        made.outputs = TensorGroup(recorder.everyStep)
         made.outputs.append("fingerprint", Tensor(fingerprint, shape: [1, 32]))
         for named in recorder.outputs { made.outputs.append(named.name, named.tensor) }
         made.intermediates = TensorGroup(recorder.intermediates)
@@ -82,7 +81,7 @@ public struct StepTrace: Sendable {
     }
 
     /// Tensors that it holds and that the step does not produce: whatever they are, nothing is compared with them.
-    func unknown(besides plan: StepPlan) -> [String] {
+    var unknown: [String] {
         var seen: Set<String> = []
         return (goldenCase.intermediates.names + goldenCase.outputs.names).filter {
             plan[$0] == nil && $0 != "fingerprint" && seen.insert($0).inserted
@@ -93,7 +92,7 @@ public struct StepTrace: Sendable {
     func tensor(_ name: String) -> Tensor? {
         if let tensor = goldenCase.intermediates[name] { return tensor }
         guard let tensor = goldenCase.outputs[name] else { return nil }
-        guard name == "loss" || name == "gradient_norm", tensor.count > 1 else { return tensor }
+        guard plan[name]?.record == .everyStep, tensor.count > 1 else { return tensor }
         // [S]: the first step's.
         return try? Tensor(type: tensor.type, shape: [1], bytes: Array(tensor.bytes.prefix(tensor.type.byteWidth)))
     }
@@ -276,7 +275,7 @@ public struct Localiser: Sendable {
                 later: 0)
         }
         var seen: Set<String> = []
-        let unknown = (a.unknown(besides: plan) + b.unknown(besides: plan)).filter { seen.insert($0).inserted }
+        let unknown = (a.unknown + b.unknown).filter { seen.insert($0).inserted }
         return Comparison(
             inputs: inputs, divergence: divergence.map { $0.with(later: later) }, compared: compared,
             tensors: plan.entries.count, uncompared: uncompared, unknown: unknown,
@@ -323,7 +322,7 @@ public struct Localiser: Sendable {
         }
         return Findings(
             faults: faults, recomputed: recomputed, missing: missing, unchecked: unchecked,
-            unknown: trace.unknown(besides: plan), hasOtherFingerprint: hasOtherFingerprint(trace) == true)
+            unknown: trace.unknown, hasOtherFingerprint: hasOtherFingerprint(trace) == true)
     }
 
 }

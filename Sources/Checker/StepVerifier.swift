@@ -29,7 +29,7 @@ public struct StepVerifier {
         }
     }
 
-    /// A tensor that should not be there, or lacks what came before it.
+    /// A tensor that should not be there, is not what the plan says, or lacks what came before it.
     public struct Unexpected: Error, Hashable, Sendable, CustomStringConvertible {
         public let step: Int
         public let operation: String
@@ -50,6 +50,9 @@ public struct StepVerifier {
 
     private let parameters: [ModelConfiguration.Parameter]
     private let indices: [String: Int]
+    /// Tensors of this step that were shown, and where the plan goes on.
+    private var shown = 0
+    private var place = 0
     /// Masters, moments and residuals before the step, then what they became.
     private var state: TrainingState
     private var batch: TrainingBatch
@@ -71,11 +74,7 @@ public struct StepVerifier {
         self.samples = samples
         self.state = state
         parameters = configuration.parameters
-        var indices: [String: Int] = [:]
-        for (index, parameter) in configuration.parameters.enumerated() {
-            indices[parameter.name] = index
-        }
-        self.indices = indices
+        indices = Dictionary(uniqueKeysWithValues: parameters.enumerated().map { ($1.name, $0) })
         random = SplitMix64(state: seed)
         batch = TrainingBatch(tokens: [], targets: .tokens([]), positions: [], visibilityStart: [], visibilityLimit: [])
     }
@@ -85,7 +84,7 @@ public struct StepVerifier {
         let c = plan.configuration
         self.step = step
         self.batch = batch
-        stored = [:]
+        (stored, next, shown, place) = ([:], [], 0, 0)
         shares = (0..<c.ranks).map { rank in
             batch.sequences(
                 rank * c.batch / c.ranks..<(rank + 1) * c.batch / c.ranks, length: c.sequenceLength,
@@ -105,84 +104,96 @@ public struct StepVerifier {
     ///
     /// - Throws: ``Difference``, ``Unexpected``.
     public mutating func check(_ name: String, _ tensor: StepTensor) throws {
-        let (operation, rule) = try take(name, tensor)
+        let (entry, rule) = try take(name, tensor)
         let count = tensor.shape.reduce(1, *)
-        guard count > 0 else { return }
         let cost = max(1, rule.cost)
         // The expected cost of a tensor is at most what is affordable.
         let draws = min(samples, max(1, Self.affordable / cost))
-        if cost > Self.affordable && random.below(cost) >= Self.affordable {
+        if count > 0, cost > Self.affordable, random.below(cost) >= Self.affordable {
             skipped += 1
-        } else {
+        } else if count > 0 {
             tensors += 1
             for _ in 0..<draws {
-                if let difference = try compare(operation, rule, tensor, random.below(count)) { throw difference }
+                if let difference = try compare(entry, rule, tensor, random.below(count)) { throw difference }
             }
         }
-        keep(name, tensor)
+        keep(entry, tensor)
     }
 
     /// Takes the next tensor and compares the elements at some places; those that differ.
     ///
     /// - Throws: ``Unexpected``.
     public mutating func differences(_ name: String, _ tensor: StepTensor, at elements: [Int]) throws -> [Difference] {
-        let (operation, rule) = try take(name, tensor)
-        var found: [Difference] = []
-        for element in elements {
-            if let difference = try compare(operation, rule, tensor, element) { found.append(difference) }
-        }
-        keep(name, tensor)
+        let (entry, rule) = try take(name, tensor)
+        let found = try elements.compactMap { try compare(entry, rule, tensor, $0) }
+        keep(entry, tensor)
         return found
     }
 
     /// Takes the next tensor as it is.
     ///
-    /// - Throws: ``Unexpected`` if no operation of a step has its name, or what it is made of is not there.
-    public mutating func accept(_ name: String, _ tensor: StepTensor) throws {
-        _ = try take(name, tensor)
-        keep(name, tensor)
+    /// - Throws: ``Unexpected`` if it is not the plan's, or what it is made of is not there.
+    public mutating func accept(_ name: String, _ tensor: StepTensor) throws { keep(try take(name, tensor).0, tensor) }
+
+    /// Ends a step of which every tensor was shown.
+    ///
+    /// - Throws: ``Unexpected`` if one is missing.
+    public func end() throws {
+        guard shown < plan.entries.count else { return }
+        let missing = plan.entries.first { stored[$0.name] == nil }
+        throw Unexpected(
+            step: step, operation: missing?.name ?? "",
+            message: "is missing: \(shown) of the step's \(counted(plan.entries.count, "tensor")) were shown")
     }
 
-    private mutating func compare(_ operation: Operation, _ rule: Rule, _ tensor: StepTensor, _ element: Int) throws
-        -> Difference?
-    {
+    private mutating func compare(
+        _ entry: StepPlan.Entry, _ rule: Rule, _ tensor: StepTensor, _ element: Int
+    ) throws -> Difference? {
         let expected = try rule.element(element)
         let got = bits(tensor.values, element)
         compared += 1
         guard expected != got else { return nil }
         return Difference(
-            step: step, operation: operation.name, index: Checker.place(of: element, in: tensor.shape),
+            step: step, operation: entry.name, index: Checker.place(of: element, in: tensor.shape),
             expected: Self.text(expected), got: Self.text(got))
     }
 
-    /// The operation that makes a tensor, once that is stored.
-    private mutating func take(_ name: String, _ tensor: StepTensor) throws -> (Operation, Rule) {
-        stored[name] = tensor.values
-        guard let entry = plan[name] else {
-            throw Unexpected(step: step, operation: name, message: "no operation of such a step has this name")
+    /// The plan's entry of a tensor and the rule that makes it, once the tensor is stored.
+    private mutating func take(_ name: String, _ tensor: StepTensor) throws -> (StepPlan.Entry, Rule) {
+        func unexpected(_ message: String) -> Unexpected { Unexpected(step: step, operation: name, message: message) }
+        guard let found = plan.place(of: name) else {
+            throw unexpected("no operation of such a step has this name")
         }
-        let operation = Operation(verifier: self, entry: entry)
-        return (operation, try operation.rule())
+        let entry = plan.entries[found]
+        guard found >= place else {
+            throw unexpected("comes after \(plan.entries[place - 1].name), which a step makes later, or comes twice")
+        }
+        guard tensor.type == entry.type, tensor.shape == entry.shape else {
+            throw unexpected(
+                "is \(tensor.type.rawValue) \(tensor.shape), expected \(entry.type.rawValue) \(entry.shape)")
+        }
+        (stored[name], shown, place) = (tensor.values, shown + 1, found + 1)
+        return (entry, try Operation(verifier: self, entry: entry).rule())
     }
 
     /// The state after the step is the next one's.
-    private mutating func keep(_ name: String, _ tensor: StepTensor) {
-        guard case .fp32(let values) = tensor.values else { return }
-        for (prefix, path) in [
-            ("m.", \TrainingState.firstMoments), ("v.", \TrainingState.secondMoments), ("weight.", \.weights),
-        ] {
-            // Residuals are read by their own step alone.
-            guard name.hasPrefix(prefix), let index = indices[String(name.dropFirst(prefix.count))] else { continue }
+    private mutating func keep(_ entry: StepPlan.Entry, _ tensor: StepTensor) {
+        let path: WritableKeyPath<TrainingState, [[Float]]>? =
+            switch entry.operation {
+            case .firstMoment: \.firstMoments
+            case .secondMoment: \.secondMoments
+            case .weight: \.weights
+            case .residual: \.residuals
+            default: nil
+            }
+        if let path, let parameter = entry.parameter, let index = indices[parameter],
+            case .fp32(let values) = tensor.values
+        {
             next.append((path, index, values))
         }
-        if name.hasPrefix("residual."), let index = indices[String(name.dropFirst(9))] {
-            next.append((\.residuals, index, values))
-        }
-        // The last tensor of a step.
-        if name == "weight.\(parameters.last?.name ?? "")" {
-            for (path, index, values) in next { state[keyPath: path][index] = values }
-            next = []
-        }
+        guard place == plan.entries.count else { return }
+        for (path, index, values) in next { state[keyPath: path][index] = values }
+        next = []
     }
 
     private var next: [(WritableKeyPath<TrainingState, [[Float]]>, Int, [Float])] = []
@@ -600,42 +611,52 @@ public struct StepVerifier {
 
         func meanLossRule() throws -> Rule {
             let (logits, z) = (try floats(0), try floats(1))
-            return Rule(cost: 10 * rows) { _ in
-                .fp32(
-                    CrossEntropy.meanLoss(
-                        z: z, logits: logits, targets: try hardTargets(), vocabulary: c.vocabulary
-                    ).bitPattern)
+            return Rule(cost: 10 * rows * max(1, c.distillationK)) { _ in
+                let loss =
+                    switch share.targets {
+                    case .tokens(let targets):
+                        CrossEntropy.meanLoss(z: z, logits: logits, targets: targets, vocabulary: c.vocabulary)
+                    case .sparse(let ids, let weights):
+                        SparseCrossEntropy.meanLoss(
+                            z: z, logits: logits, ids: ids, weights: weights, vocabulary: c.vocabulary,
+                            k: c.distillationK)
+                    }
+                return .fp32(loss.bitPattern)
             }
-        }
-
-        func hardTargets() throws -> [Int32] {
-            guard case .tokens(let targets) = share.targets else {
-                throw Unexpected(
-                    step: verifier.step, operation: name, message: "soft targets are not verified in lockstep")
-            }
-            return targets
         }
 
         func logitsGradientRule() throws -> Rule {
             let (logits, maximum, sum, z) = (try floats(0), try floats(1), try floats(2), try floats(3))
-            let targets = try hardTargets()
-            let count = targets.count { $0 >= 0 }
-            let v = c.vocabulary
-            return Rule(cost: 20 * v) { e in
+            let (v, k) = (c.vocabulary, c.distillationK)
+            return Rule(cost: 20 * (v + k)) { e in
                 let r = e / v
-                let forward = CrossEntropy.Forward(
-                    maximum: [maximum[r]], sum: [sum[r]], z: [z[r]], losses: [0], count: count, loss: 0)
-                return .bf16(
-                    CrossEntropy.gradient(
-                        logits: Array(logits[r * v..<(r + 1) * v]), forward: forward, targets: [targets[r]], rows: 1,
-                        vocabulary: v, zregC: c.outputZRegC)[e % v].bitPattern)
+                let own = Array(logits[r * v..<(r + 1) * v])
+                let gradient =
+                    switch share.targets {
+                    case .tokens(let targets):
+                        CrossEntropy.gradient(
+                            logits: own,
+                            forward: CrossEntropy.Forward(
+                                maximum: [maximum[r]], sum: [sum[r]], z: [z[r]], losses: [0],
+                                count: targets.count { $0 >= 0 }, loss: 0),
+                            targets: [targets[r]], rows: 1, vocabulary: v, zregC: c.outputZRegC)
+                    case .sparse(let ids, let weights):
+                        SparseCrossEntropy.gradient(
+                            logits: own,
+                            forward: SparseCrossEntropy.Forward(
+                                maximum: [maximum[r]], sum: [sum[r]], z: [z[r]], losses: [0],
+                                count: SparseCrossEntropy.count(ids, k: k), loss: 0),
+                            ids: Array(ids[r * k..<(r + 1) * k]), weights: Array(weights[r * k..<(r + 1) * k]),
+                            rows: 1, vocabulary: v, k: k, zregC: c.outputZRegC)
+                    }
+                return .bf16(gradient[e % v].bitPattern)
             }
         }
 
         // Parameters
 
-        /// The parameter of `reduced.NAME`, `residual.NAME`, `m.NAME`, `v.NAME` and `weight.NAME`.
-        var parameter: Int { verifier.indices[name.drop { $0 != "." }.dropFirst().description]! }
+        /// The index of the parameter that the tensor belongs to.
+        var parameter: Int { verifier.indices[entry.parameter!]! }
 
         func combinationRule() throws -> Rule {
             let index = parameter
@@ -682,7 +703,9 @@ public struct StepVerifier {
 
         func updateRule() throws -> Rule {
             let index = parameter
-            let (gradient, rate, norm) = (try floats(0), try floats(1)[0], try floats(2)[0])
+            let (gradient, norm) = (try floats(0), try floats(1)[0])
+            // Read by the weight alone.
+            let rate = entry.operation == .weight ? try floats(2)[0] : 0
             let state = verifier.state
             return Rule(cost: 2000) { e in
                 var g = gradient[e]

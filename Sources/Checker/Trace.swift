@@ -13,12 +13,18 @@ public struct Trace: Sendable {
     public let name: String
     /// The entries' names in order.
     public let entryNames: [String]
+    /// Whether the entries stand in the order of execution; in a file that does not track the order of creation they stand by name.
+    public let isOrdered: Bool
     private let entry: @Sendable (String) throws -> GoldenCase
 
     /// A trace in memory.
+    ///
+    /// - Parameter entries: in the order of execution; of several with one name the first counts.
     public init(name: String, entries: [GoldenCase]) {
         self.name = name
-        entryNames = entries.map(\.name)
+        isOrdered = true
+        var seen: Set<String> = []
+        entryNames = entries.map(\.name).filter { seen.insert($0).inserted }
         let byName = Dictionary(entries.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
         entry = { name in
             guard let one = byName[name] else { throw JudgingError.nothingToJudge("no entry '\(name)'") }
@@ -33,14 +39,14 @@ public struct Trace: Sendable {
     public init(reading file: GoldenFile, _ selection: CaseSelection = CaseSelection()) throws {
         name = file.path
         entryNames = try selection.names(in: file)
+        isOrdered = file.tracksOrder || entryNames.count < 2
         guard !entryNames.isEmpty else { throw JudgingError.nothingToJudge("\(file.path) has no entry") }
         entry = { try file.readCase($0, groups: [.inputs, .outputs]) }
     }
 
     /// A step's own trace: an entry for every tensor that the step's plan names and the trace holds, with the plan's inputs among its own.
     public init(_ step: StepTrace) {
-        let plan = StepPlan(step.configuration)
-        let entries = plan.entries.compactMap { planned -> GoldenCase? in
+        let entries = step.plan.entries.compactMap { planned -> GoldenCase? in
             guard let tensor = step.tensor(planned.name) else { return nil }
             var inputs = TensorGroup()
             for case .tensor(let source) in planned.inputs where inputs[source] == nil {
@@ -72,8 +78,10 @@ public struct TraceWalk: Sendable {
         public let index: [Int]
         public let first: String
         public let second: String
-        /// Inputs of the entry that differ: then the cause lies before it, unrecorded or among `earlier`.
+        /// Inputs of the entry that differ: then the cause lies before it.
         public let inputs: [String]
+        /// Entries before it that only one of the traces has: the cause may lie there.
+        public fileprivate(set) var unrecorded: [String] = []
     }
 
     /// An entry that is not what the reference makes of its recorded inputs.
@@ -105,6 +113,10 @@ public struct TraceWalk: Sendable {
         public var onlyInSecond: [String] = []
         /// Tensors of a common entry that only one of the traces has.
         public var unmatched: [String] = []
+        /// Entries of either trace without a tensor: nothing of them was compared.
+        public var bare: [String] = []
+        /// Traces whose file does not track the order of creation: their entries were taken by name.
+        public var unordered: [String] = []
         /// The first entry that the second trace has earlier than the first one; nil if both have one order.
         public var outOfOrder: String?
         /// Entries that the reference was asked about, over both traces.
@@ -117,7 +129,8 @@ public struct TraceWalk: Sendable {
         /// They conform where something was compared or judged, all of it agrees, and nothing was left out.
         public var judgement: Judgement {
             if difference != nil || !faults.isEmpty || outOfOrder != nil { return .doesNotConform }
-            let isWhole = onlyInFirst.isEmpty && onlyInSecond.isEmpty && unmatched.isEmpty && unjudged.isEmpty
+            let isWhole =
+                onlyInFirst.isEmpty && onlyInSecond.isEmpty && unmatched.isEmpty && unjudged.isEmpty && bare.isEmpty
             return isWhole && compared + judged > 0 ? .conforms : .notJudged
         }
     }
@@ -131,9 +144,12 @@ public struct TraceWalk: Sendable {
     /// - Parameter progress: is told how many entries are done; what it throws ends the walk.
     public func faults(_ trace: Trace, progress: (Int) throws -> Void = { _ in }) throws -> Findings {
         var findings = Findings()
+        findings.unordered = trace.isOrdered ? [] : [trace.name]
         for (place, name) in trace.entryNames.enumerated() {
             try progress(place)
-            try judge(trace.entry(named: name), place + 1, trace, into: &findings)
+            let one = try trace.entry(named: name)
+            findings.note(one)
+            findings.count(verdict(one), of: one, place + 1, trace)
         }
         return findings
     }
@@ -143,6 +159,7 @@ public struct TraceWalk: Sendable {
     /// - Parameter progress: is told how many entries are done; what it throws ends the walk.
     public func compare(_ a: Trace, _ b: Trace, progress: (Int) throws -> Void = { _ in }) throws -> Findings {
         var findings = Findings()
+        findings.unordered = [a, b].filter { !$0.isOrdered }.map(\.name)
         let places = Dictionary(b.entryNames.enumerated().map { ($1, $0) }, uniquingKeysWith: { first, _ in first })
         let known = Set(a.entryNames)
         findings.onlyInSecond = b.entryNames.filter { !known.contains($0) }
@@ -150,7 +167,9 @@ public struct TraceWalk: Sendable {
         for (place, name) in a.entryNames.enumerated() {
             try progress(place)
             let x = try a.entry(named: name)
-            try judge(x, place + 1, a, into: &findings)
+            findings.note(x)
+            let verdict = verdict(x)
+            findings.count(verdict, of: x, place + 1, a)
             guard let other = places[name] else {
                 findings.onlyInFirst.append(name)
                 continue
@@ -158,33 +177,50 @@ public struct TraceWalk: Sendable {
             if other < latest, findings.outOfOrder == nil { findings.outOfOrder = name }
             latest = max(latest, other)
             let y = try b.entry(named: name)
-            try judge(y, other + 1, b, into: &findings)
+            findings.note(y)
+            findings.count(Self.isSame(x, y) ? verdict : self.verdict(y), of: y, other + 1, b)
+            if Self.hasNothing(x) && Self.hasNothing(y) { continue }
             findings.compared += 1
-            guard let difference = Self.difference(x, y, place: place + 1, &findings.unmatched) else { continue }
-            if findings.difference == nil { findings.difference = difference } else { findings.later += 1 }
+            guard var difference = Self.difference(x, y, place: place + 1, &findings.unmatched) else { continue }
+            if findings.difference == nil {
+                difference.unrecorded =
+                    findings.onlyInFirst + findings.onlyInSecond.filter { places[$0].map { $0 < other } ?? false }
+                findings.difference = difference
+            } else {
+                findings.later += 1
+            }
         }
         for name in findings.onlyInSecond {
-            try judge(b.entry(named: name), (places[name] ?? 0) + 1, b, into: &findings)
+            let one = try b.entry(named: name)
+            findings.note(one)
+            findings.count(verdict(one), of: one, (places[name] ?? 0) + 1, b)
         }
         return findings
     }
 
     // MARK: Judging
 
-    private func judge(_ one: GoldenCase, _ place: Int, _ trace: Trace, into findings: inout Findings) throws {
-        guard OperationSignature.named(one.op) != nil, !one.outputs.isEmpty else {
-            findings.foreign += 1
-            return
-        }
+    /// What the reference says of an entry.
+    fileprivate enum Verdict {
+        /// Of an operation that it does not know.
+        case foreign
+        /// Why the entry, which names an operation of the table, could not be judged.
+        case unjudged(String)
+        /// The outputs that do not conform, each with its verdict.
+        case judged([String])
+    }
+
+    private func verdict(_ one: GoldenCase) -> Verdict {
+        guard OperationSignature.named(one.op) != nil else { return .foreign }
+        guard !one.outputs.isEmpty else { return .unjudged("no output is recorded") }
         var right: GoldenCase
-        do { right = try OperationCatalog.evaluate(one) } catch {
-            findings.unjudged.append(Unjudged(trace: trace.name, entry: one.name, why: error.message))
-            return
-        }
-        // An entry records what its program kept: the reference's other outputs are nobody's.
+        do { right = try OperationCatalog.evaluate(one) } catch { return .unjudged(error.message) }
+        // An entry records what its program kept: the reference's other outputs are not asked for.
         right.outputs = TensorGroup(right.outputs.tensors.filter { one.outputs[$0.name] != nil })
-        let report = Judge.judge(one, against: right, suite: "", file: trace.name, options: options)
-        findings.judged += 1
+        let report: CaseReport
+        do { report = try Judge.judge(drawn: one, against: right, suite: "", file: "", options: options) } catch {
+            return .unjudged("\(error)")
+        }
         let extra = one.outputs.names.filter { right.outputs[$0] == nil }.map {
             "outputs/\($0): \(one.op) has no such output"
         }
@@ -193,9 +229,14 @@ public struct TraceWalk: Sendable {
                 output.verdict == .outside ? ", \(output.failures) of \(counted(output.elements, "element"))" : ""
             return "outputs/\(output.name): \(output.verdict.rawValue)\(share)\(output.note.map { ", \($0)" } ?? "")"
         }
-        guard !(extra + wrong).isEmpty else { return }
-        findings.faults.append(
-            Fault(trace: trace.name, entry: one.name, op: one.op, place: place, outputs: extra + wrong))
+        return .judged(extra + wrong)
+    }
+
+    fileprivate static func hasNothing(_ one: GoldenCase) -> Bool { one.inputs.isEmpty && one.outputs.isEmpty }
+
+    /// Whether two entries put one question and have one answer.
+    private static func isSame(_ x: GoldenCase, _ y: GoldenCase) -> Bool {
+        x.op == y.op && x.recipe == y.recipe && x.inputs == y.inputs && x.outputs == y.outputs
     }
 
     // MARK: Comparing
@@ -267,5 +308,23 @@ public struct TraceWalk: Sendable {
         if x.bytes == y.bytes { return nil }
         return (0..<x.count).first { !NaNRule.asClass.isEqual(x, y, $0) }
     }
+}
 
+extension TraceWalk.Findings {
+    fileprivate mutating func note(_ one: GoldenCase) {
+        if TraceWalk.hasNothing(one), !bare.contains(one.name) { bare.append(one.name) }
+    }
+
+    fileprivate mutating func count(_ verdict: TraceWalk.Verdict, of one: GoldenCase, _ place: Int, _ trace: Trace) {
+        switch verdict {
+        case .foreign: foreign += 1
+        case .unjudged(let why):
+            unjudged.append(TraceWalk.Unjudged(trace: trace.name, entry: one.name, why: why))
+        case .judged(let wrong):
+            judged += 1
+            guard !wrong.isEmpty else { return }
+            faults.append(
+                TraceWalk.Fault(trace: trace.name, entry: one.name, op: one.op, place: place, outputs: wrong))
+        }
+    }
 }

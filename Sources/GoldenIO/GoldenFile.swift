@@ -17,6 +17,8 @@ public final class GoldenFile: Sendable {
     public let header: GoldenHeader
     /// In the order of creation if the file tracks it, else by name.
     public let caseNames: [String]
+    /// Whether the file tracks the order in which its cases were created.
+    public let tracksOrder: Bool
 
     private let byteLimit: Int
     private let source: Source
@@ -42,6 +44,7 @@ public final class GoldenFile: Sendable {
         self.source = opened.source
         self.header = opened.header
         self.caseNames = opened.caseNames
+        self.tracksOrder = opened.tracksOrder
         self.cases = opened.cases
         self.file = opened.file
     }
@@ -168,6 +171,7 @@ public final class GoldenFile: Sendable {
 private struct Opened: ~Copyable {
     let header: GoldenHeader
     let caseNames: [String]
+    let tracksOrder: Bool
     let source: Source
     let cases: Handle
     let file: Handle
@@ -196,7 +200,9 @@ private struct Opened: ~Copyable {
             throw place.error(.missing, "the file has no group /cases")
         }
         let cases = try openMember("cases", of: root, as: H5I_GROUP, place)
-        self.caseNames = try memberNames(of: cases, place)
+        let members = try members(of: cases, place)
+        self.caseNames = try names(members, place)
+        self.tracksOrder = members.allSatisfy { $0.creationOrder >= 0 }
         self.header = header
         self.source = source
         self.cases = cases
@@ -258,6 +264,11 @@ private struct Member {
 
 /// The names of a group's members, in the order of creation if the group tracks it, else by name.
 private func memberNames(of group: borrowing Handle, _ place: Place) throws(GoldenIOError) -> [String] {
+    try names(try members(of: group, place), place)
+}
+
+/// A group's members, in the order of creation if the group tracks it, else by name.
+private func members(of group: borrowing Handle, _ place: Place) throws(GoldenIOError) -> [Member] {
     var members: [Member] = []
     let status = withUnsafeMutablePointer(to: &members) { members in
         touchstone_h5l_iterate(
@@ -271,8 +282,12 @@ private func memberNames(of group: borrowing Handle, _ place: Place) throws(Gold
             }, members)
     }
     try place.check(status, "the list of a group's members is damaged")
+    return members.sorted(by: Member.precedes)
+}
+
+private func names(_ members: [Member], _ place: Place) throws(GoldenIOError) -> [String] {
     var names: [String] = []
-    for member in members.sorted(by: Member.precedes) {
+    for member in members {
         guard let name = String(validating: member.name, as: UTF8.self) else {
             throw place.error(
                 .invalidName, "the name \"\(String(decoding: member.name, as: UTF8.self))\" in a group is not UTF-8")

@@ -100,9 +100,11 @@ public struct StepRecorder: Sendable {
     private let plan: StepPlan
     /// The chain over everything recorded so far.
     public private(set) var fingerprint: Fingerprint
+    /// What a golden case holds of every step, `loss` and `gradient_norm`; where kept.
+    public private(set) var everyStep: [NamedTensor] = []
     /// The gradients, or what they were reduced to, and what the step made of them; where kept.
     public private(set) var outputs: [NamedTensor] = []
-    /// Every other tensor in execution order, `loss` and `gradient_norm` left out; where kept.
+    /// Every other tensor in execution order; where kept.
     public private(set) var intermediates: [NamedTensor] = []
 
     /// - Parameter fingerprint: the chain that goes on.
@@ -114,11 +116,11 @@ public struct StepRecorder: Sendable {
     /// Adds a tensor to the chain, and keeps it where the golden case of the step is being made.
     public mutating func record(_ name: String, _ tensor: Tensor, keeps: Bool = false) {
         fingerprint.append(name, tensor)
-        guard keeps, name != "loss", name != "gradient_norm" else { return }
-        if plan[name]?.isOutput == true {
-            outputs.append(NamedTensor(name, tensor))
-        } else {
-            intermediates.append(NamedTensor(name, tensor))
+        guard keeps else { return }
+        switch plan[name]?.record {
+        case .everyStep: everyStep.append(NamedTensor(name, tensor))
+        case .output: outputs.append(NamedTensor(name, tensor))
+        case .intermediate, nil: intermediates.append(NamedTensor(name, tensor))
         }
     }
 }

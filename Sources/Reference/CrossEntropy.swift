@@ -116,6 +116,15 @@ public enum SparseCrossEntropy {
         public let count: Int
         /// fl(lane16x4096 of the losses * RNE32(1/count)); +0 if count is 0.
         public let loss: Float
+
+        public init(maximum: [Float], sum: [Float], z: [Float], losses: [Float], count: Int, loss: Float) {
+            self.maximum = maximum
+            self.sum = sum
+            self.z = z
+            self.losses = losses
+            self.count = count
+            self.loss = loss
+        }
     }
 
     /// The id of an empty slot.
@@ -142,24 +151,47 @@ public enum SparseCrossEntropy {
             throw TargetError(row: index / k, slot: index % k, id: id, vocabulary: vocabulary)
         }
         var statistics: [LogSumExp.Row] = []
-        var losses: [Float] = []
-        var count = 0
         for row in 0..<rows {
-            let s = row * vocabulary
-            let statistic = LogSumExp.row(count: vocabulary) { j in logits[s + j] }
-            statistics.append(statistic)
-            if hasTarget(ids, row: row, k: k) { count += 1 }
+            statistics.append(LogSumExp.row(count: vocabulary) { j in logits[row * vocabulary + j] })
+        }
+        let z = statistics.map(\.z)
+        let losses = losses(z: z, logits: logits, ids: ids, weights: weights, vocabulary: vocabulary, k: k)
+        let count = count(ids, k: k)
+        return Forward(
+            maximum: statistics.map(\.maximum), sum: statistics.map(\.sum), z: z, losses: losses, count: count,
+            loss: CrossEntropy.meanLoss(losses, count: count))
+    }
+
+    /// The mean loss of rows whose Z [n] is known, ids and weights as in
+    /// ``forward(logits:ids:weights:rows:vocabulary:k:)`` and in range (T2).
+    public static func meanLoss(
+        z: [Float], logits: [Float], ids: [UInt32], weights: [Float], vocabulary: Int, k: Int
+    ) -> Float {
+        precondition(logits.count == z.count * vocabulary && ids.count == z.count * k && weights.count == ids.count)
+        return CrossEntropy.meanLoss(
+            losses(z: z, logits: logits, ids: ids, weights: weights, vocabulary: vocabulary, k: k),
+            count: count(ids, k: k))
+    }
+
+    /// The number of rows of ids [n, k] that have a target (T2).
+    public static func count(_ ids: [UInt32], k: Int) -> Int {
+        (0..<(k == 0 ? 0 : ids.count / k)).count { hasTarget(ids, row: $0, k: k) }
+    }
+
+    private static func losses(
+        z: [Float], logits: [Float], ids: [UInt32], weights: [Float], vocabulary: Int, k: Int
+    ) -> [Float] {
+        var losses: [Float] = []
+        for row in z.indices {
             losses.append(
                 Reductions.lane16(
                     count: k, isVisible: { ids[row * k + $0] != emptySlot },
                     factors: { c in
-                        let logit = logits[s + Int(ids[row * k + c])]
-                        return (weights[row * k + c], SoftFloat32.subtract(statistic.z, logit))  // T2
+                        let logit = logits[row * vocabulary + Int(ids[row * k + c])]
+                        return (weights[row * k + c], SoftFloat32.subtract(z[row], logit))  // T2
                     }))
         }
-        return Forward(
-            maximum: statistics.map(\.maximum), sum: statistics.map(\.sum), z: statistics.map(\.z), losses: losses,
-            count: count, loss: CrossEntropy.meanLoss(losses, count: count))
+        return losses
     }
 
     /// dlogits bf16 [n, V]: d_j = fl(sw * P_j), sw = lane16 of the weights; then, slot by slot, fl(d_j - w_c) at its id; then z-reg and

@@ -1,4 +1,5 @@
 import BFloat16
+import ModelSpec
 
 /// A tensor that a training step produced, on its way to a probe: the fingerprint, golden intermediates, a search for the
 /// first operation that differs (T2, T6).
@@ -12,6 +13,15 @@ public struct StepTensor: Sendable {
     public let values: Values
     /// In C order.
     public let shape: [Int]
+
+    /// The element format.
+    public var type: ElementType {
+        switch values {
+        case .bf16: .bf16
+        case .fp32: .fp32
+        case .int8: .int8
+        }
+    }
 
     public init(_ values: [BFloat16], _ shape: [Int]) {
         self.values = .bf16(values)

@@ -46,7 +46,9 @@ struct Localise: ParsableCommand {
 
     @Option(
         name: .customLong("case"),
-        help: "The case of the files, with * and ? for any text and a character; the first of training.step by default."
+        help: ArgumentHelp(
+            "Of traces of steps the case, the first by default; of other traces the entries to look at. * and ? stand for any text and a character."
+        )
     )
     var caseName: NamePattern?
 
@@ -96,13 +98,13 @@ struct Localise: ParsableCommand {
         }
     }
 
-    /// The name of the first selected case of training.step; nil if the file is a trace of other operations.
+    /// The name of the first selected case, if all of them are cases of training.step; nil if the file is a trace of other operations.
     private func step(in file: GoldenFile) throws -> String? {
         let names = file.caseNames.filter { caseName?.matches($0) ?? true }
         if names.isEmpty {
             throw JudgingError.nothingToJudge("\(file.path) has no case\(caseName.map { " '\($0)'" } ?? "")")
         }
-        return try names.first { try file.openCase($0, groups: []).op == "training.step" }
+        return try names.allSatisfy { try file.openCase($0, groups: []).op == "training.step" } ? names.first : nil
     }
 
     private func trace(_ path: String) throws -> StepTrace {
@@ -136,7 +138,7 @@ struct Localise: ParsableCommand {
         guard findings.compared + findings.judged > 0 else {
             throw JudgingError.nothingToJudge(
                 traces.count == 2
-                    ? "\(traces[0].name) and \(traces[1].name) have no entry in common, and none of an operation that the reference knows"
+                    ? "\(traces[0].name) and \(traces[1].name) have no entry with tensors in common, and none of an operation that the reference knows"
                     : "\(traces[0].name) has no entry of an operation that the reference knows; with a second trace they are compared"
             )
         }

@@ -16,12 +16,16 @@ enum TraceText {
                 )
             }
             lines += zip(names, [d.first, d.second]).map { "    \($0): \($1)" }
-            if d.what.hasPrefix("outputs/") {
+            if !d.unrecorded.isEmpty {
                 lines.append(
-                    d.inputs.isEmpty
-                        ? "  its recorded inputs agree: the difference arises here"
-                        : "  its inputs differ already (\(d.inputs.joined(separator: ", "))): the difference arises before, in something that neither trace records"
-                )
+                    "  only one of the traces has these before it, so the cause may lie there: \(listed(d.unrecorded))")
+            }
+            if !d.inputs.isEmpty {
+                let place = d.unrecorded.isEmpty ? ", in something that neither trace records" : ""
+                lines.append(
+                    "  its inputs differ already (\(listed(d.inputs))): the difference arises before it\(place)")
+            } else if d.what.hasPrefix("outputs/") {
+                lines.append("  its recorded inputs agree: the difference arises here")
             }
             lines.append(
                 "  \(counted(findings.later, "later entry", "later entries")) \(findings.later == 1 ? "differs" : "differ") too"
@@ -36,6 +40,11 @@ enum TraceText {
             tell("only in \(names[1])", findings.onlyInSecond)
         }
         tell("tensors that only one of the traces has", findings.unmatched)
+        tell("entries without a tensor, so not compared (a '/' in a name makes nested groups)", findings.bare)
+        for name in findings.unordered {
+            lines.append(
+                "\(name) does not track the order of its entries (track_order=True in h5py): they are taken by name")
+        }
         for fault in findings.faults {
             lines.append(
                 "\(fault.trace), entry \(fault.place), \(fault.entry) (\(fault.op)) does not follow from its own inputs:"
@@ -57,7 +66,8 @@ enum TraceText {
             "format": 1, "judgement": .string(findings.judgement.word),
             "compared": .integer(Int64(findings.compared)), "later": .integer(Int64(findings.later)),
             "only_in_first": strings(findings.onlyInFirst), "only_in_second": strings(findings.onlyInSecond),
-            "unmatched": strings(findings.unmatched), "judged": .integer(Int64(findings.judged)),
+            "unmatched": strings(findings.unmatched), "bare": strings(findings.bare),
+            "unordered": strings(findings.unordered), "judged": .integer(Int64(findings.judged)),
             "foreign": .integer(Int64(findings.foreign)),
             "faults": .array(
                 findings.faults.map { fault in
@@ -78,6 +88,7 @@ enum TraceText {
                 "what": .string(d.what), "elements": .integer(Int64(d.elements)),
                 "differing": .integer(Int64(d.differing)), "index": .array(d.index.map { .integer(Int64($0)) }),
                 "first": .string(d.first), "second": .string(d.second), "inputs": strings(d.inputs),
+                "unrecorded": strings(d.unrecorded),
             ])
         }
         return .object(object)

@@ -223,6 +223,7 @@ final class EngineRun: TrainingRun {
             guard let place = try trainer.firstNonfinite(batch) else { throw error }
             throw CommandError("step \(step): \(error); the first NaN or infinity is in \(place)")
         }
+        try verifier?.end()
         guard outcome.loss.isFinite else {
             let place = try trainer.firstNonfinite(batch) ?? "the loss"
             throw CommandError(

@@ -158,6 +158,72 @@ struct TraceTests {
         #expect(try TraceWalk().compare(entry(0x7FC0_0000), entry(0)).difference?.index == [0])
     }
 
+    @Test("a NaN against a number is a difference in either trace, and NaN inputs of a judged entry are judged")
+    func notANumberInProducts() throws {
+        let entries = try Self.chain()
+        var wrong = entries
+        wrong[1].outputs = [NamedTensor("d", try #require(entries[1].outputs["d"]).replacing(0, by: 0x7FC0))]
+        for (a, b) in [(entries, wrong), (wrong, entries)] {
+            let findings = try TraceWalk().compare(trace("a", a), trace("b", b))
+            #expect(findings.difference?.entry == "layers.0" && findings.difference?.index == [0, 0])
+            #expect(findings.faults.map(\.entry) == ["layers.0"])
+        }
+        var given = entries[1]
+        given.inputs = [
+            NamedTensor("a", try #require(given.inputs["a"]).replacing(0, by: 0x7FC0)),
+            NamedTensor("b", try #require(given.inputs["b"])),
+        ]
+        #expect(try TraceWalk().faults(trace("a", [given])).judgement == .doesNotConform)
+        given.outputs = []
+        let right = try OperationCatalog.evaluate(given)
+        let alone = try TraceWalk().faults(trace("a", [right]))
+        #expect(alone.judgement == .conforms && alone.judged == 1)
+    }
+
+    @Test("empty traces, and entries without a tensor, are not success")
+    func nothing() throws {
+        let entries = try Self.chain()
+        let empty = try TraceWalk().compare(trace("a", []), trace("b", []))
+        #expect(empty.judgement == .notJudged && empty.compared == 0)
+        #expect(try TraceWalk().faults(trace("a", [])).judgement == .notJudged)
+        let half = try TraceWalk().compare(trace("a", entries), trace("b", []))
+        #expect(half.judgement == .notJudged && half.onlyInFirst.count == 6 && half.compared == 0)
+        let bare = GoldenCase(name: "bare", op: "other")
+        let both = try TraceWalk().compare(trace("a", entries + [bare]), trace("b", entries + [bare]))
+        #expect(both.judgement == .notJudged && both.bare == ["bare"] && both.compared == 6)
+        var unanswered = entries
+        unanswered[1].outputs = []
+        let findings = try TraceWalk().faults(trace("a", unanswered))
+        #expect(findings.unjudged.map(\.entry) == ["layers.0"] && findings.judgement == .notJudged)
+    }
+
+    @Test("an entry before the difference that only one trace has is named as a place of the cause")
+    func unrecorded() throws {
+        let entries = try Self.chain()
+        let wrong = try Self.chain { try $0 == 1 ? Self.lastMissing($1) : $1 }
+        let without = wrong.filter { $0.name != "layers.1" }
+        var findings = try TraceWalk().compare(trace("a", entries), trace("b", without))
+        #expect(findings.difference?.entry == "act.2" && findings.difference?.inputs == ["0"])
+        #expect(findings.difference?.unrecorded == ["layers.1"] && findings.onlyInFirst == ["layers.1"])
+        findings = try TraceWalk().compare(trace("a", without), trace("b", entries))
+        #expect(findings.difference?.unrecorded == ["layers.1"] && findings.onlyInSecond == ["layers.1"])
+        // What comes after the difference is no cause.
+        findings = try TraceWalk().compare(trace("a", entries), trace("b", wrong.filter { $0.name != "act.2" }))
+        #expect(findings.difference?.entry == "layers.1" && findings.difference?.unrecorded == [])
+    }
+
+    @Test("draws that are too few to judge are said not to be judged")
+    func tooFewDraws() throws {
+        var one = try #require(ShippedCases.byOperation["gumbel.topk"]?.first { $0.name == "topk-equal" })
+        var other = one
+        other.recipe["seed"] = "00000000000000ff"
+        one.outputs = try OperationCatalog.evaluate(other).outputs
+        let options = JudgingOptions(policy: .distribution)
+        let findings = try TraceWalk(options: options).faults(trace("a", [one]))
+        #expect(findings.judged == 0 && findings.unjudged.map(\.entry) == [one.name])
+        #expect(findings.judgement == .notJudged)
+    }
+
     @Test("a training step is a trace of its tensors, each with the inputs that the plan names")
     func step() throws {
         let golden = try #require(ShippedCases.byOperation["training.step"]?.first { !$0.intermediates.isEmpty })
@@ -176,6 +242,13 @@ struct TraceTests {
 }
 
 extension Tensor {
+    /// bf16 with other bits in one element.
+    fileprivate func replacing(_ index: Int, by bits: UInt16) throws -> Tensor {
+        var changed = bytes
+        (changed[2 * index], changed[2 * index + 1]) = (UInt8(bits & 0xFF), UInt8(bits >> 8))
+        return try Tensor(type: type, shape: shape, bytes: changed)
+    }
+
     /// Another value in the first element: bf16 with the lowest exponent bit turned over.
     fileprivate var halved: Tensor {
         var changed = bytes

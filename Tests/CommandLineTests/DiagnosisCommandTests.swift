@@ -308,4 +308,67 @@ struct DiagnosisCommandTests {
         let short = try await Program.run("localise", a, "\(folder)/short.h5")
         #expect(short.exitCode == 2 && short.output.contains("only in \(a): 1: \(last.name)"), "\(short.output)")
     }
+
+    @Test(
+        "localise on traces that hold nothing, or not what they should: exit 2 with file, entry and tensor; usage is 64"
+    )
+    func unusualTraces() async throws {
+        let folder = try Self.folder()
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        func write(_ name: String, _ cases: [GoldenCase]) throws -> String {
+            let header = GoldenHeader(specVersion: "", suite: "", tier: "", generator: "", seed: 0)
+            let writer = try GoldenWriter(path: "\(folder)/\(name)", header: header)
+            for one in cases { try writer.write(one) }
+            try writer.finish()
+            return "\(folder)/\(name)"
+        }
+        func entry(_ name: String, _ bits: [UInt32], shape: [Int]? = nil) -> GoldenCase {
+            GoldenCase(
+                name: name, op: "torch.nn.Linear", inputs: [NamedTensor("0", Tensor([1, 2] as [Float], shape: [2]))],
+                outputs: [NamedTensor("0", Tensor(fp32: bits, shape: shape ?? [bits.count]))])
+        }
+        func expect(_ code: Int, _ arguments: [String], _ parts: [String]) async throws {
+            let run = try await Program.run(["localise"] + arguments)
+            let text = run.output + run.errors
+            #expect(run.exitCode == code && parts.allSatisfy(text.contains), "\(arguments): \(run.exitCode) \(text)")
+        }
+        let a = try write("a.h5", [entry("in", [1, 2]), entry("a.b.c", [3, 4])])
+        let empty = try write("empty.h5", [])
+        let shaped = try write("shaped.h5", [entry("in", [1, 2]), entry("a.b.c", [3, 4], shape: [2, 1])])
+        let hasNaN = try write("nan.h5", [entry("in", [1, 2]), entry("a.b.c", [3, 0x7FC0_0001])])
+        let otherNaN = try write("other-nan.h5", [entry("in", [1, 2]), entry("a.b.c", [3, 0xFF80_0001])])
+        let more = try write("more.h5", [entry("in", [1, 2]), entry("new", [5]), entry("a.b.c", [3, 5])])
+        try await expect(0, [a, a], ["CONFORMS: 2 entries compared", "4 of operations that it does not know"])
+        try await expect(2, [a], [a, "no entry of an operation that the reference knows"])
+        try await expect(2, [a, empty], [empty, "has no case"])
+        try await expect(2, [empty], [empty, "has no case"])
+        try await expect(
+            1, [a, shaped], ["entry 2, a.b.c (torch.nn.Linear): outputs/0 differs", "fp32 [2]", "fp32 [2, 1]"])
+        try await expect(1, [a, hasNaN], ["1 of 2 elements differs, first at [1]", "the difference arises here"])
+        try await expect(0, [hasNaN, otherNaN], ["CONFORMS"])
+        try await expect(
+            1, [a, more], ["only in \(more): 1: new", "so the cause may lie there: new", "outputs/0 differs"])
+        try await expect(2, [a, more, "--case", "in?"], ["no case 'in?'"])
+        try await expect(0, [a, more, "--case", "i*"], ["CONFORMS: 1 entry compared"])
+        // Entries of a step, of which none is here.
+        try await expect(2, [a, "GoldenData/training/steps.h5"], ["no entry with tensors in common"])
+        // A step among other entries is judged as an operation.
+        let step = try #require(
+            try GoldenFile(reading: "\(Program.root)/GoldenData/training/steps.h5").readCase("plain"))
+        let mixed = try write("mixed.h5", [entry("in", [1, 2]), step])
+        try await expect(
+            0, [mixed], ["1 entry judged by the reference, 0 wrong, 1 of operations that it does not know"])
+        // What h5py writes without the order of creation, and a tensor of a type that no case has.
+        let fixtures = "Tests/GoldenIOTests/Fixtures"
+        try await expect(
+            0, ["\(fixtures)/unusual.h5", "\(fixtures)/unusual.h5"],
+            ["CONFORMS", "unusual.h5 does not track the order"])
+        try await expect(2, ["\(fixtures)/opaque.h5", "\(fixtures)/opaque.h5"], ["opaque.h5", "outputs/"])
+        try await expect(2, ["\(fixtures)/no-cases.h5"], ["no-cases.h5", "no group /cases"])
+        try await expect(2, ["\(fixtures)/attributes.h5", "\(fixtures)/attributes.h5"], ["no entry with tensors"])
+        try await expect(2, ["\(folder)/absent.h5"], ["absent.h5"])
+        try await expect(64, [], ["<a>"])
+        try await expect(64, [a, "--format", "yaml"], ["yaml"])
+        try await expect(64, [a, "--samples", "0"], ["samples"])
+    }
 }

@@ -24,6 +24,7 @@ struct LockstepTests {
         },
         configuration { c in (c.clamp, c.zregForm, c.compression, c.ranks) = (.none, .rowDot, .bf16, 3) },
         configuration { c in (c.dot, c.zregForm, c.zregC) = (.chainIEEE, .unfolded, 0) },
+        configuration { c in (c.distillationK, c.ranks) = (5, 2) },
     ]
 
     private func batch(_ c: ModelConfiguration, _ step: Int) -> TrainingBatch {
@@ -31,7 +32,14 @@ struct LockstepTests {
         let rows = (0..<n).map { Int32($0 % c.sequenceLength) }
         return TrainingBatch(
             tokens: (0..<n).map { Int32(($0 * 31 + step * 7) % c.vocabulary) },
-            targets: .tokens((0..<n).map { Int32(($0 * 31 + step * 7 + 31) % c.vocabulary) }), positions: rows,
+            targets: c.distillationK == 0
+                ? .tokens((0..<n).map { Int32(($0 * 31 + step * 7 + 31) % c.vocabulary) })
+                : .sparse(
+                    // Every third slot is empty, and every seventh row altogether.
+                    ids: (0..<n * c.distillationK).map {
+                        $0 % 3 == 0 || $0 / c.distillationK % 7 == 0
+                            ? UInt32.max : UInt32(($0 * 13 + step) % c.vocabulary)
+                    }, weights: (0..<n * c.distillationK).map { Float($0 % 5) / 8 }), positions: rows,
             visibilityStart: rows, visibilityLimit: rows.map { _ in Int32(c.sequenceLength) })
     }
 
@@ -47,6 +55,7 @@ struct LockstepTests {
             _ = try trainer.step(step, batch: batch) { name, tensor in
                 try verifier.check(name, change(step, name, stepTensor(tensor)))
             }
+            try verifier.end()
         }
         return verifier
     }
@@ -102,5 +111,43 @@ struct LockstepTests {
         #expect(throws: StepVerifier.Unexpected.self) { try verifier.check("logits", tensor) }
         #expect(throws: StepVerifier.Unexpected.self) { try verifier.check("layers.0.what", tensor) }
         #expect(throws: StepVerifier.Unexpected.self) { try verifier.check("rank.7.logits", tensor) }
+    }
+
+    @Test("a tensor too early, twice, of another type or shape, or missing is told by name")
+    func plan() throws {
+        let c = Self.configurations[0]
+        let trainer = Trainer(c, EngineContext(threads: 1))
+        trainer.initialize()
+        var tensors: [(name: String, tensor: StepTensor)] = []
+        _ = try trainer.step(1, batch: batch(c, 1)) { tensors.append(($0, stepTensor($1))) }
+        func walk(_ shown: [(name: String, tensor: StepTensor)]) throws -> StepVerifier.Unexpected? {
+            var verifier = StepVerifier(c, state: TrainingState(initial: c), samples: 1, seed: 5)
+            try verifier.begin(1, batch(c, 1))
+            do {
+                for (name, tensor) in shown { try verifier.accept(name, tensor) }
+                try verifier.end()
+            } catch let error as StepVerifier.Unexpected { return error }
+            return nil
+        }
+        #expect(try walk(tensors) == nil)
+        for place in [0, 1, 7, tensors.count / 2, tensors.count - 1] {
+            let (name, tensor) = tensors[place]
+            #expect(try walk(Array(tensors[...place]) + [tensors[place]])?.operation == name)
+            #expect(try walk(Array(tensors[..<place]))?.operation == name)
+            var changed = tensors
+            let count = tensor.shape.reduce(1, *)
+            changed[place].tensor =
+                tensor.type == .int8
+                ? StepTensor([Float](repeating: 0, count: count), tensor.shape)
+                : StepTensor([Int8](repeating: 0, count: count), tensor.shape)
+            let type = try #require(try walk(changed))
+            #expect(type.operation == name && type.message.contains("expected \(tensor.type.rawValue)"), "\(type)")
+            changed[place].tensor = StepTensor([Float](repeating: 0, count: count), tensor.shape + [1])
+            #expect(try walk(changed)?.operation == name)
+            guard place > 0 else { continue }
+            changed = tensors
+            changed.swapAt(place, place - 1)
+            #expect(try walk(changed) != nil, "\(name) before \(tensors[place - 1].name)")
+        }
     }
 }

@@ -72,3 +72,34 @@ def test_the_hooks_go_with_the_block(tmp_path):
     model(x)
     assert not any(module._forward_hooks for module in model.modules())
     assert len(read(tmp_path / "trace.h5").cases) == len(cases) == 5
+
+
+def test_inputs_are_those_before_the_call(tmp_path):
+    """A module that writes over its input, one with parameters that differ, tuples, keywords, and a model without children."""
+
+    class Pair(torch.nn.Module):
+        def forward(self, x, *, scale):
+            return {"low": x, "rest": (x * scale, None)}
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.act, self.pair, self.norm = torch.nn.ReLU(inplace=True), Pair(), torch.nn.LayerNorm(2)
+
+        def forward(self, x):
+            return self.norm(self.pair(self.act(x), scale=torch.tensor(2.0))["rest"][0])
+
+    _, cases = record(Model(), torch.tensor([[-1.0, 3.0]]), tmp_path / "trace.h5")
+    assert cases["act"].inputs["0"].array.tolist() == [[-1.0, 3.0]]
+    assert cases["act"].outputs["0"].array.tolist() == [[0.0, 3.0]]
+    assert list(cases["pair"].inputs) == ["0", "1.scale"] and list(cases["pair"].outputs) == ["low", "rest.0"]
+    assert list(cases["norm"].inputs) == ["0", "weight", "bias"]
+    _, cases = record(torch.nn.ReLU(), torch.ones(2), tmp_path / "alone.h5")
+    assert list(cases) == ["ReLU"]
+
+
+def test_a_program_reads_the_order(tmp_path):
+    """Entries are created in the order of the calls, which is not that of their names."""
+    model = torch.nn.Sequential(*[torch.nn.ReLU() for _ in range(11)])
+    _, cases = record(model, torch.ones(2), tmp_path / "trace.h5")
+    assert list(cases) == [str(place) for place in range(11)]
