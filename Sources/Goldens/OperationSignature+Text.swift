@@ -47,7 +47,7 @@ extension OperationSignature {
         }
         lines += ["### Keys of a configuration", "", "| key | value | default |", "|---|---|---|"]
         lines += ModelConfiguration.keyLines(code: "`").map { "| \($0.name) | \($0.value) | \($0.standard) |" }
-        return lines.joined(separator: "\n") + "\n"
+        return lines.joined(separator: "\n") + "\n\n"
     }
 
     private var cells: String {

@@ -422,7 +422,8 @@ extension StepPlan {
     /// The tables of clause T2.
     public static var markdown: String {
         let head = ["| tensor | format, shape | operation | of |", "|---|---|---|---|"]
-        return (pass + together).flatMap { [$0.title, ""] + head + $0.rows.map(\.line) + [""] }.joined(separator: "\n")
+        let lines = (pass + together).flatMap { [$0.title, ""] + head + $0.rows.map(\.line) + [""] }
+        return lines.joined(separator: "\n") + "\n"
     }
 }
 

@@ -137,7 +137,8 @@ struct ClauseEdgeTests {
             }
             expectRefused(goldenCase("clamp.dynamic", "kappa", .infinity, int8: int8), "limit")
             expectRefused(goldenCase("clamp.static", "limit", .infinity, int8: int8), "limit")
-            expectRefused(goldenCase("clamp.dynamic", "kappa", 1, int8: int8, weights: 0), "n is 0; expected n of at least 1")
+            expectRefused(
+                goldenCase("clamp.dynamic", "kappa", 1, int8: int8, weights: 0), "n is 0; expected n of at least 1")
         }
     }
 

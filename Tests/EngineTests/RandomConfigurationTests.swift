@@ -20,7 +20,7 @@ struct RandomConfigurationTests {
             return words.word(next)
         }
 
-        mutating func below(_ n: Int) -> Int { Int(UInt64(word()) * UInt64(n) >> 32) }
+        mutating func below(_ n: Int) -> Int { Int((UInt64(word()) * UInt64(n)) >> 32) }
         mutating func pick<Element>(_ list: [Element]) -> Element { list[below(list.count)] }
         mutating func chance(_ n: Int) -> Bool { below(n) == 0 }
         mutating func normal() -> Float { RandomWords.normal(word(), word()).0 }
@@ -40,6 +40,23 @@ struct RandomConfigurationTests {
         let difference = try StepTraceTests.compare(
             c, state, batches, firstStep: 1 + draws.below(30), context: context)
         #expect(difference == nil, "seed \(seed), \(context.kernels.name), \(context.pool.count) threads: \(c)")
+    }
+
+    @Test("the configurations are many: every choice of every key occurs")
+    func variety() throws {
+        let all = Self.seeds.map { seed in
+            var draws = Draws(seed: UInt64(seed))
+            return Self.configuration(&draws)
+        }
+        #expect(Set(all.map(\.clamp)) == Set(ClampKind.allCases))
+        #expect(Set(all.map(\.compression)) == Set(Compression.allCases))
+        #expect(Set(all.map(\.zregForm)) == Set(ZRegForm.allCases))
+        #expect(Set(all.map(\.dot)) == Set(DotRecipe.allCases))
+        #expect(Set(all.map(\.squinchVariant)) == Set(SquinchVariant.allCases))
+        #expect(Set(all.map(\.layers)) == [1, 2, 3] && Set(all.map(\.vocabulary)).count == 7)
+        #expect(all.contains { $0.ranks > 1 } && all.contains { $0.int8 } && all.contains { $0.distillationK > 1 })
+        #expect(all.contains { $0.keyValueSource.contains { $0 > 0 } } && all.contains { $0.errorFeedback })
+        #expect(Set(all).count == all.count)
     }
 
     static func configuration(_ draws: inout Draws) -> ModelConfiguration {

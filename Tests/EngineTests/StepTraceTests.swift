@@ -55,7 +55,8 @@ struct StepTraceTests {
         return reference.count == engine.count ? nil : "\(engine.count) tensors, expected \(reference.count)"
     }
 
-    /// Takes the steps on both sides; the first difference in words.
+    /// Takes the steps on both sides; the first difference in words. A step that the reference refuses is refused by the engine in the same words, and
+    /// is the last one.
     static func compare(
         _ c: ModelConfiguration, _ initial: TrainingState, _ batches: [TrainingBatch], firstStep: Int,
         context: EngineContext
@@ -65,9 +66,22 @@ struct StepTraceTests {
         load(initial, into: trainer)
         for (index, batch) in batches.enumerated() {
             let step = firstStep + index
-            let reference = try referenceTrace(c, &state, batch, step)
+            var reference: [Named] = []
             var trace: [Named] = []
-            _ = try trainer.step(step, batch: batch) { trace.append(Named(name: $0, tensor: Tensor($1))) }
+            var refusals: [String?] = [nil, nil]
+            do { reference = try referenceTrace(c, &state, batch, step) } catch let error as TrainingError {
+                refusals[0] = "\(error)"
+            }
+            do {
+                _ = try trainer.step(step, batch: batch) { trace.append(Named(name: $0, tensor: Tensor($1))) }
+            } catch let error as TrainingError {
+                refusals[1] = "\(error)"
+            }
+            if refusals != [nil, nil] {
+                return refusals[0] == refusals[1]
+                    ? nil
+                    : "step \(step): the engine says \(refusals[1] ?? "nothing"), expected \(refusals[0] ?? "nothing")"
+            }
             if let difference = difference(reference, trace) { return "step \(step): \(difference)" }
         }
         return nil
