@@ -13,7 +13,7 @@ public struct OperationSignature: Sendable {
     public let summary: String
     /// The clauses that decide the outputs.
     public let clauses: [String]
-    /// The keys of the recipe, those of ``configuration`` excepted.
+    /// The keys of the recipe, without those of a ``ModelConfiguration``.
     public let recipe: [RecipeKey]
     /// In the order in which they are checked. A name may stand twice under conditions that exclude each other.
     public let inputs: [TensorSignature]
