@@ -32,6 +32,12 @@ struct OutputBound {
             {
                 return true
             }
+            // A sum that another order takes to where the format's infinity begins.
+            if value.isInfinite, (value > 0) == (truth > 0),
+                truth.magnitude + factor * bounds >= fields.greatest + fields.halfUnit(at: fields.greatest)
+            {
+                return true
+            }
             let overflow = mayOverflow(truth, bounds, fields)
             if value.isNaN { return overflow.upward && overflow.downward }
             return value > 0 ? overflow.upward : overflow.downward
@@ -45,7 +51,8 @@ struct OutputBound {
 
     /// Whether the terms of one sign alone add up to more than the format holds: (bounds + truth) / 2 and (bounds - truth) / 2.
     func mayOverflow(_ truth: Double, _ bounds: Double, _ fields: FloatFields) -> (upward: Bool, downward: Bool) {
-        let most = fields.greatest * (1 - power(-20))
+        // Partial sums are fp32 whatever the output's format is (D6): bf16 has nearly its range, fp16 has not.
+        let most = max(fields.greatest, power(127) * (2 - power(-7))) * (1 - power(-20))
         return ((bounds / 2 + truth / 2) > most, (bounds / 2 - truth / 2) > most)
     }
 

@@ -1,6 +1,7 @@
 import Cases
 import GoldenIO
 import Goldens
+import JSON
 import ModelSpec
 import Platform
 
@@ -53,11 +54,14 @@ public struct Trace: Sendable {
                 if let tensor = step.tensor(source) { inputs.append(source, tensor) }
             }
             return GoldenCase(
-                name: planned.name, op: "step: \(planned.operation.rawValue)", inputs: inputs,
+                name: planned.name, op: "\(Self.stepPrefix)\(planned.operation.rawValue)", inputs: inputs,
                 outputs: [NamedTensor("value", tensor)])
         }
         self.init(name: step.name, entries: entries)
     }
+
+    /// Begins the `op` of an entry that a step's plan made.
+    static let stepPrefix = "step: "
 
     /// An entry by its name.
     public func entry(named name: String) throws -> GoldenCase { try entry(name) }
@@ -80,6 +84,8 @@ public struct TraceWalk: Sendable {
         public let second: String
         /// Inputs of the entry that differ: then the cause lies before it.
         public let inputs: [String]
+        /// Whether both traces recorded the same inputs, one at least: if none differs, the difference arises here.
+        public var hasInputs = false
         /// Entries before it that only one of the traces has: the cause may lie there.
         public fileprivate(set) var unrecorded: [String] = []
     }
@@ -131,7 +137,8 @@ public struct TraceWalk: Sendable {
             if difference != nil || !faults.isEmpty || outOfOrder != nil { return .doesNotConform }
             let isWhole =
                 onlyInFirst.isEmpty && onlyInSecond.isEmpty && unmatched.isEmpty && unjudged.isEmpty && bare.isEmpty
-            return isWhole && compared + judged > 0 ? .conforms : .notJudged
+            // Beside another trace, what the reference does not know is compared at least.
+            return isWhole && compared + judged > 0 && (compared > 0 || foreign == 0) ? .conforms : .notJudged
         }
     }
 
@@ -249,13 +256,16 @@ public struct TraceWalk: Sendable {
                 entry: x.name, op: x.op, place: place, what: what, elements: 0, differing: 0, index: [], first: first,
                 second: second, inputs: inputs)
         }
-        if x.op != y.op { return differing("op", x.op, y.op) }
-        if x.recipe != y.recipe {
-            let keys = Set(x.recipe.keys).union(y.recipe.keys).sorted().filter { x.recipe[$0] != y.recipe[$0] }
-            func text(_ one: GoldenCase) -> String {
-                keys.map { "\($0) \((try? one.recipe[$0]?.text()) ?? "unset")" }.joined(separator: ", ")
+        // A tensor alone, and one of a step, have no operation of the program's own.
+        let areNamed = [x, y].allSatisfy { !$0.op.isEmpty && !$0.op.hasPrefix(Trace.stepPrefix) }
+        if areNamed, x.op != y.op { return differing("op", x.op, y.op) }
+        let recipes = (decisive(x), decisive(y))
+        if areNamed, recipes.0 != recipes.1 {
+            let keys = Set(recipes.0.keys).union(recipes.1.keys).sorted().filter { recipes.0[$0] != recipes.1[$0] }
+            func text(_ recipe: [String: JSONValue]) -> String {
+                keys.map { "\($0) \((try? recipe[$0]?.text()) ?? "unset")" }.joined(separator: ", ")
             }
-            return differing("recipe", text(x), text(y))
+            return differing("recipe", text(recipes.0), text(recipes.1))
         }
         var inputs: [String] = []
         for named in x.inputs.tensors {
@@ -267,6 +277,7 @@ public struct TraceWalk: Sendable {
         }
         unmatched += (y.inputs.names.filter { x.inputs[$0] == nil }).map { "\(x.name): inputs/\($0)" }
         unmatched += (y.outputs.names.filter { x.outputs[$0] == nil }).map { "\(x.name): outputs/\($0)" }
+        let hasInputs = !x.inputs.isEmpty && Set(x.inputs.names) == Set(y.inputs.names)
         var found: Difference?
         for named in x.outputs.tensors {
             guard let other = y.outputs[named.name] else {
@@ -299,7 +310,19 @@ public struct TraceWalk: Sendable {
                 first: isSame ? tensor.bitsText(at: index) : "\(tensor.type.rawValue) \(tensor.shape)",
                 second: isSame ? other.bitsText(at: index) : "\(other.type.rawValue) \(other.shape)", inputs: inputs)
         }
+        found?.hasInputs = hasInputs
         return found
+    }
+
+    /// What of a recipe decides results: defaults stated, the constants of the policy `bound` left out.
+    private static func decisive(_ one: GoldenCase) -> [String: JSONValue] {
+        guard let signature = OperationSignature.named(one.op) else { return one.recipe }
+        var recipe = one.recipe
+        if signature.bound != nil { for key in ["kappa", "kappa_bits", "n"] { recipe[key] = nil } }
+        for key in signature.recipe where recipe[key.name] == nil {
+            if case .choice = key.kind, let standard = key.standard { recipe[key.name] = .string(standard) }
+        }
+        return recipe
     }
 
     /// The first element in which two tensors differ, 0 for another type or shape; nil if they are equal, all NaNs being one class.

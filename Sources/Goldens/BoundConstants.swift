@@ -69,26 +69,29 @@ public struct BoundConstants: Sendable, Hashable {
                 var product = 1
                 for letter in letters {
                     guard let size = sizes[letter] else { return nil }
-                    product *= size
+                    let (longer, overflow) = product.multipliedReportingOverflow(by: size)
+                    if overflow { return nil }
+                    product = longer
                 }
                 longest = max(longest, product)
             }
             return (4, longest)
         case .rows(let name, let letter):
             guard let width = sizes[letter], let tensor = input(name) else { return nil }
-            return (4 + (try spread(of: tensor, width: width)).rounded(.up), width)
+            let kappa = 4 + (try spread(of: tensor, width: width)).rounded(.up)
+            return (Float(min(kappa, Double(Float.greatestFiniteMagnitude))), width)
         }
     }
 
     /// The largest difference between finite values of a row.
-    private static func spread(of tensor: any TensorSource, width: Int) throws(GoldenIOError) -> Float {
-        var spread: Float = 0
+    private static func spread(of tensor: any TensorSource, width: Int) throws(GoldenIOError) -> Double {
+        var spread = 0.0
         guard width > 0 else { return spread }
         for start in stride(from: 0, to: tensor.count, by: width) {
             let row = try tensor.elements(start..<min(start + width, tensor.count))
-            var (least, most) = (Float.infinity, -Float.infinity)
+            var (least, most) = (Double.infinity, -Double.infinity)
             for index in 0..<row.count {
-                let value = Float(row.doubleValue(at: index))
+                let value = row.doubleValue(at: index)
                 guard value.isFinite else { continue }
                 (least, most) = (min(least, value), max(most, value))
             }

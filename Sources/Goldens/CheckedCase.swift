@@ -53,8 +53,28 @@ package struct CheckedCase: Sendable {
             let found = rule.letters.map { "\($0) is \(size($0))" }.joined(separator: ", ")
             throw OperationError(.input, "\(op): \(found); expected \(rule)")
         }
+        for output in signature.outputs where isPresent(output) { try checkSize(output) }
         for input in inputs { try checkElements(input) }
     }
+
+    /// A file of a few bytes, some of its sizes 0, must not ask for more results than memory holds.
+    private func checkSize(_ output: TensorSignature) throws(OperationError) {
+        let sizes = output.shape.compactMap { dimension -> Int? in
+            switch dimension {
+            case .fixed(let size): size
+            case .letter(let letter): self.sizes[letter]
+            case .blocks(let letter): self.sizes[letter].map { ($0 + 7) / 8 }
+            }
+        }
+        if sizes.contains(0) { return }
+        // The quotient is 0 where the product of the sizes is beyond the limit.
+        guard sizes.reduce(Self.mostResults, { $0 / $1 }) >= 1 else {
+            throw OperationError(
+                .input, "\(op): outputs/\(output.name) would have the shape \(sizes); expected at most 2^32 elements")
+        }
+    }
+
+    private static let mostResults = 1 << 32
 
     // MARK: Access
 

@@ -12,7 +12,8 @@ struct Evaluate: ParsableCommand {
         abstract: "Fill in the reference's, or the engine's, answers for any file of cases.",
         discussion: """
             Reads the cases of IN.h5 (attributes op and recipe, datasets under inputs/), computes outputs/, truth/ and \
-            bounds/ with the reference, and writes OUT.h5 with everything in it; a recipe that leaves out kappa and n of the             policy `bound` gets the operation's own. What IN.h5 holds in outputs/ is replaced. \
+            bounds/ with the reference, and writes OUT.h5 with everything in it; a recipe that leaves out kappa and n of the \
+            policy `bound` gets the operation's own. What IN.h5 holds in outputs/ is replaced. \
             `touchstone generate --inputs-only` writes files to start from; any HDF5 library can write one.
 
             With --with KEY=VALUE the answers are those of another recipe, while the file keeps the recipe it came with; \

@@ -135,7 +135,7 @@ struct Localise: ParsableCommand {
             ? try walk.compare(traces[0], traces[1], progress: progress)
             : try walk.faults(traces[0], progress: progress)
         bar.finish()
-        guard findings.compared + findings.judged > 0 else {
+        guard findings.compared + findings.judged + findings.unjudged.count > 0 else {
             let bare = findings.bare.isEmpty ? "" : "; \(TraceText.bare): \(listed(findings.bare))"
             throw JudgingError.nothingToJudge(
                 traces.count == 2

@@ -28,7 +28,10 @@ enum TraceText {
                 lines.append(
                     "  its inputs differ already (\(listed(d.inputs))): the difference arises before it\(place)")
             } else if d.what.hasPrefix("outputs/") {
-                lines.append("  its recorded inputs agree: the difference arises here")
+                lines.append(
+                    d.hasInputs
+                        ? "  its recorded inputs agree: the difference arises here"
+                        : "  its inputs are not in both traces: the difference may arise before it")
             }
             lines.append(
                 "  \(counted(findings.later, "later entry", "later entries")) \(findings.later == 1 ? "differs" : "differ") too"

@@ -95,6 +95,35 @@ struct LegalOrderTests {
         }
     }
 
+    @Test(
+        "a product stored as fp16 whose fp32 sums cannot overflow is no infinity and no NaN; one at the format's end may be infinite"
+    )
+    func fp16Overflow() throws {
+        func product(_ a: [Float], _ b: [Float]) throws -> GoldenCase {
+            let bits = { (x: [Float]) in x.map { UInt16($0.bitPattern >> 16) } }
+            return try OperationCatalog.evaluate(
+                GoldenCase(
+                    name: "fp16", op: "dot.gemm", recipe: ["dot": "chain-ieee", "output": "fp16"],
+                    inputs: [
+                        NamedTensor("a", Tensor(bf16: bits(a), shape: [1, a.count])),
+                        NamedTensor("b", Tensor(bf16: bits(b), shape: [b.count, 1])),
+                    ]))
+        }
+        func verdict(_ bits: UInt16, _ one: GoldenCase) -> Verdict? {
+            var answer = one
+            answer.outputs = [NamedTensor("d", Tensor(fp16: [bits], shape: [1, 1]))]
+            return judged(answer, one).outputs.first?.verdict
+        }
+        // 300 * 300 twice, with both signs: 1 is left, and the magnitudes pass 65504.
+        let cancelling = try product([300, 300, 1], [300, -300, 1])
+        for bits in [0x7C00, 0xFC00, 0x7E00] as [UInt16] { #expect(verdict(bits, cancelling) == .outside) }
+        #expect(verdict(0x3C00, cancelling) == .exact)
+        // 65504 + 16 less a little: another order may take it to 65520, which is infinity.
+        let edge = try product([65280, 240, -0x1p-9], [1, 1, 1])
+        #expect(edge.outputs["d"]?.bits(at: 0) == 0x7C00 || verdict(0x7C00, edge)?.conforms == true)
+        #expect(verdict(0xFC00, edge) == .outside)
+    }
+
     @Test("an order that flushes is legal where the recipe flushes")
     func flushing() throws {
         var reordered = 0

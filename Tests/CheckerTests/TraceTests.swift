@@ -57,7 +57,8 @@ struct TraceTests {
         let together = try TraceWalk().compare(a, a)
         #expect(together.judgement == .conforms && together.compared == 6 && together.judged == 6)
         let alone = try TraceWalk().faults(a)
-        #expect(alone.judgement == .conforms && alone.judged == 3 && alone.compared == 0)
+        // The other three are of an operation that the reference does not know, and nothing is beside them.
+        #expect(alone.judgement == .notJudged && alone.judged == 3 && alone.foreign == 3 && alone.compared == 0)
     }
 
     @Test("a mistake in one layer is found there, and later layers are right by their own inputs", arguments: 0..<3)
@@ -152,6 +153,33 @@ struct TraceTests {
         #expect(findings.unjudged.map(\.entry) == ["layers.0", "layers.1"] && findings.judged == 1)
         #expect(findings.unjudged[0].why.contains("'dot'") && findings.unjudged[1].why.contains("inputs/b"))
         #expect(findings.judgement == .notJudged)
+    }
+
+    @Test("a step beside another program's record of its tensors, without an op or with one: the tensors are compared")
+    func stepBesideOthers() throws {
+        let golden = try #require(ShippedCases.byOperation["training.step"]?.first { !$0.intermediates.isEmpty })
+        let step = Trace(try StepTrace(golden, name: "step"))
+        for op in ["", "torch.x"] {
+            let others = try step.entryNames.map { name in
+                var entry = try step.entry(named: name)
+                (entry.op, entry.inputs) = (op, [])
+                return entry
+            }
+            #expect(try TraceWalk().compare(step, trace("own", others)).difference == nil)
+        }
+    }
+
+    @Test("constants that decide no result, and defaults that are stated, are no difference")
+    func recipes() throws {
+        let entries = try Self.chain()
+        var stated = entries
+        for index in stated.indices where stated[index].op == "dot.gemm" {
+            (stated[index].recipe["kappa"], stated[index].recipe["n"]) = (4, 33)
+        }
+        #expect(try TraceWalk().compare(trace("a", entries), trace("b", stated)).judgement == .conforms)
+        var (wide, plain) = (entries, entries)
+        (wide[1].recipe["output"], plain[1].recipe["output"]) = ("fp32", nil)
+        #expect(try TraceWalk().compare(trace("a", wide), trace("b", plain)).difference == nil)
     }
 
     @Test("NaNs are one class")

@@ -120,7 +120,7 @@ public struct RecipeKey: Sendable, Hashable {
 
     /// The constants of the policy `bound` (Q3): the factor kappa and the length n of the sums, 0 for a sum's own.
     static let boundConstants: [RecipeKey] = [
-        .fp32("kappa").optional().note("the factor of the policy `bound` (Q3)"),
+        .fp32("kappa", .finiteNonnegative).optional().note("the factor of the policy `bound` (Q3)"),
         .integer("n", 0...Int.max).optional().note("the length of the sums in the policy `bound` (Q3)"),
     ]
 }
