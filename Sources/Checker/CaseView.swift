@@ -1,5 +1,6 @@
 import Cases
 import GoldenIO
+import Goldens
 import JSON
 
 /// A case whose tensors are in memory or in a file, read in parts.
@@ -62,16 +63,7 @@ struct CaseView: Sendable {
     }
 
     /// A number of the recipe; nil if it has none of that name.
-    func number(_ key: String) -> Double? {
-        if case .string(let digits)? = recipe[key + "_bits"], let bits = UInt32(digits, radix: 16) {
-            return Double(Float(bitPattern: bits))
-        }
-        return switch recipe[key] {
-        case .number(let value)?: value
-        case .integer(let value)?: Double(value)
-        default: nil
-        }
-    }
+    func number(_ key: String) -> Double? { recipe.fp32(key).map(Double.init) }
 
     func integer(_ key: String) -> Int? {
         if case .integer(let value)? = recipe[key] { Int(exactly: value) } else { nil }

@@ -101,7 +101,7 @@ public struct TraceWalk: Sendable {
         public let outputs: [String]
     }
 
-    /// An entry that names an operation of the table and is no case of it.
+    /// An entry that names an operation of the table but is not a valid case of it.
     public struct Unjudged: Sendable, Hashable {
         public let trace: String
         public let entry: String
@@ -183,7 +183,8 @@ public struct TraceWalk: Sendable {
             }
             if other < latest, findings.outOfOrder == nil { findings.outOfOrder = name }
             latest = max(latest, other)
-            let y = try b.entry(named: name)
+            // Its own spelling: names that differ only in how Unicode composes them are one.
+            let y = try b.entry(named: b.entryNames[other])
             findings.note(y)
             findings.count(Self.isSame(x, y) ? verdict : self.verdict(y), of: y, other + 1, b)
             if Self.hasNothing(x) && Self.hasNothing(y) { continue }

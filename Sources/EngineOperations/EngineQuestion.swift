@@ -11,18 +11,23 @@ final class Memory {
 
     /// At least one element, all zero, aligned to 64 bytes.
     func zeros<Element: BitwiseCopyable>(_ count: Int, _: Element.Type) -> UnsafeMutablePointer<Element> {
-        let bytes = max(1, count) * MemoryLayout<Element>.stride
-        let buffer = UnsafeMutableRawPointer.allocate(byteCount: bytes, alignment: 64)
-        buffer.initializeMemory(as: UInt8.self, repeating: 0, count: bytes)
-        buffers.append(buffer)
-        return buffer.bindMemory(to: Element.self, capacity: max(1, count))
+        let room = max(1, count)
+        let buffer = allocate(room, Element.self)
+        buffer.initializeMemory(as: UInt8.self, repeating: 0, count: room * MemoryLayout<Element>.stride)
+        return buffer.bindMemory(to: Element.self, capacity: room)
     }
 
-    /// The elements of an array.
-    func copy<Element: BitwiseCopyable>(_ array: [Element]) -> UnsafeMutablePointer<Element> {
-        let buffer = zeros(array.count, Element.self)
-        buffer.update(from: array, count: array.count)
+    private func allocate<Element>(_ count: Int, _: Element.Type) -> UnsafeMutableRawPointer {
+        let bytes = count * MemoryLayout<Element>.stride
+        let buffer = UnsafeMutableRawPointer.allocate(byteCount: bytes, alignment: 64)
+        buffers.append(buffer)
         return buffer
+    }
+
+    /// The elements of an array; one zero of an empty one.
+    func copy<Element: BitwiseCopyable>(_ array: [Element]) -> UnsafeMutablePointer<Element> {
+        if array.isEmpty { return zeros(0, Element.self) }
+        return allocate(array.count, Element.self).initializeMemory(as: Element.self, from: array, count: array.count)
     }
 
     /// Frees every buffer.

@@ -32,9 +32,6 @@ let bfloat16Operations: [Operation] =
         fusedMultiplyAdd, compare, convertFrom, convertTo,
     ]
 
-/// The names of the rounding modes in recipes (B1).
-enum RoundingName: String, CaseIterable { case rne, rtz, rdn, rup, rna, rto, sr }
-
 /// The rounding mode of each element: the recipe's, with the element's own random bits under SR.
 private struct ElementRounding {
     let name: String
@@ -107,12 +104,6 @@ private let compare = Operation("bf16.compare") { given in
     result.output("r", Tensor(relations, shape: [a.count]))
     result.output("flags", Tensor(raised, shape: [a.count]))
     return result
-}
-
-/// The types that bf16 converts from and to (B5).
-enum ConversionType: String, CaseIterable {
-    case fp16, fp32, fp64, int8, int16, int32, int64, uint8, uint16, uint32, uint64
-    var elementType: ElementType { ElementType(rawValue: rawValue)! }
 }
 
 private let convertFrom = Operation("bf16.from") { given in

@@ -2,7 +2,7 @@ import Cases
 import JSON
 import ModelSpec
 
-/// kappa and n of the policy `bound` (Q3): what a case states, and for what it does not state the standard of its operation.
+/// kappa and n of the policy `bound` (Q3): those that the case states, else those of its operation.
 public struct BoundConstants: Sendable, Hashable {
     /// Rounded to fp32, as recipes hold it.
     public let kappa: Float
@@ -37,19 +37,13 @@ public struct BoundConstants: Sendable, Hashable {
         recipe.merging(JSONValue.entries("kappa", kappa).merging(["n": .integer(Int64(n))]) { $1 }) { $1 }
     }
 
+    /// nil for what no recipe may state: the standard holds then, as where nothing is stated.
     private static func kappa(_ recipe: [String: JSONValue]) -> Float? {
-        if case .string(let digits)? = recipe["kappa_bits"], let bits = UInt32(digits, radix: 16) {
-            return Float(bitPattern: bits)
-        }
-        return switch recipe["kappa"] {
-        case .number(let value)?: Float(value)
-        case .integer(let value)?: Float(value)
-        default: nil
-        }
+        recipe.fp32("kappa").flatMap { FloatRange.finiteNonnegative.contains($0) ? $0 : nil }
     }
 
     private static func n(_ recipe: [String: JSONValue]) -> Int? {
-        if case .integer(let value)? = recipe["n"] { Int(exactly: value) } else { nil }
+        if case .integer(let value)? = recipe["n"], value >= 0 { Int(exactly: value) } else { nil }
     }
 
     private static func standard(
@@ -98,5 +92,19 @@ public struct BoundConstants: Sendable, Hashable {
             if least <= most { spread = max(spread, most - least) }
         }
         return spread
+    }
+}
+
+extension [String: JSONValue] {
+    /// An fp32 parameter of a recipe that is not checked: `KEY_bits` where it stands, else `KEY` rounded; nil where neither is one.
+    package func fp32(_ key: String) -> Float? {
+        if case .string(let digits)? = self[key + "_bits"], let bits = parseHexadecimal(digits, digits: 8) {
+            return Float(bitPattern: UInt32(bits))
+        }
+        return switch self[key] {
+        case .number(let value)?: Float(value)
+        case .integer(let value)?: Float(value)
+        default: nil
+        }
     }
 }

@@ -195,8 +195,7 @@ package struct CheckedCase: Sendable {
 
     // MARK: Checking the inputs
 
-    /// What the signature demands of an answer and this one is not: outputs, and truth and bounds where they stand. A letter that no input binds is
-    /// bound by the first output that has it.
+    /// How outputs, truth and bounds violate the signature; empty if they do not. The first output with an unbound letter binds it.
     package func complaints(outputs: TensorGroup, truth: TensorGroup, bounds: TensorGroup) -> [String] {
         var sizes = sizes
         var list: [String] = []

@@ -1,3 +1,15 @@
+/// The rounding modes of bf16 operations by their names in recipes (clause B1).
+public enum RoundingName: String, Sendable, CaseIterable {
+    case rne, rtz, rdn, rup, rna, rto
+    /// From random bits; of operations with a bf16 result alone (B2).
+    case sr
+}
+
+/// The types that bf16 converts from and to (clause B5).
+public enum ConversionType: String, Sendable, CaseIterable {
+    case fp16, fp32, fp64, int8, int16, int32, int64, uint8, uint16, uint32, uint64
+}
+
 /// How a dot product of bf16 inputs is accumulated in fp32 (clause D).
 ///
 /// The raw value is the name that stands in configurations, golden files and reports.

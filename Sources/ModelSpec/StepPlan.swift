@@ -152,7 +152,7 @@ public struct StepRow: Sendable, Hashable {
     public let presence: Presence
     public let note: String
 
-    /// Where a row is there.
+    /// When a row is present.
     public enum Presence: String, Sendable, CaseIterable {
         case always = ""
         case ownKeys = "layers with keys and values of their own"

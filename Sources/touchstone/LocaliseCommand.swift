@@ -17,7 +17,7 @@ struct Localise: ParsableCommand {
             the agreed inputs and says which of the two is right.
 
             With one trace, --samples elements of every tensor are recomputed from the trace's own tensors before it, so that operations that are wrong by \
-            themselves are found, not only the first. What lies between the samples is not looked at: a tensor with few wrong elements may pass, and what is made \
+            themselves are found, not only the first. Elements between the samples are not checked: a tensor with few wrong elements may pass, and what is made \
             of it does too. Two traces are compared whole.
 
             Any other file of cases is a trace of whatever its cases say, in their order: op, recipe, inputs and outputs of what a program executed \
@@ -35,7 +35,7 @@ struct Localise: ParsableCommand {
               touchstone train --steps 7 --trace a.h5 --trace-step 7
               touchstone localise a.h5 b.h5
 
-            Exit status: 0 if nothing differs, 1 if something does, 2 if nothing does in what was compared, but that was not all of the step.
+            Exit status: 0 if nothing differs or is wrong, 1 if something is, 2 if nothing is but not everything was compared or judged.
             """)
 
     @Argument(help: ArgumentHelp("A trace, or a log.", valueName: "a"))
@@ -47,7 +47,7 @@ struct Localise: ParsableCommand {
     @Option(
         name: .customLong("case"),
         help: ArgumentHelp(
-            "Of traces of steps the case, the first by default; of other traces the entries to look at. * and ? stand for any text and a character."
+            "The case of a training step, by default the first; in other traces, the entries to walk. * and ? match any text and any character."
         )
     )
     var caseName: NamePattern?
@@ -69,13 +69,13 @@ struct Localise: ParsableCommand {
             return try compareLogs(second)
         }
         let files = try [first, second].compactMap(\.self).map { try GoldenFile(reading: $0) }
-        if try files.contains(where: { try step(in: $0) == nil }) { return try walk(files) }
-        let a = try trace(first)
+        let steps = try files.map(stepTrace)
+        guard let a = steps[0], !steps.contains(where: { $0 == nil }) else { return try walk(files, steps) }
         let plan = StepPlan(a.configuration)
         var localiser = Localiser(plan)
         localiser.samples = samples
-        if let second {
-            let comparison = try localiser.compare(a, try trace(second))
+        if let second, let b = steps[1] {
+            let comparison = try localiser.compare(a, b)
             guard comparison.compared > 0 else {
                 throw JudgingError.nothingToJudge("\(first) and \(second) have no tensor of the step in common")
             }
@@ -98,30 +98,26 @@ struct Localise: ParsableCommand {
         }
     }
 
-    /// The name of the first selected case, if all of them are cases of training.step; nil if the file is a trace of other operations.
-    private func step(in file: GoldenFile) throws -> String? {
+    /// The trace of the first selected case, if all of them are cases of training.step; nil if the file is a trace of other operations.
+    private func stepTrace(of file: GoldenFile) throws -> StepTrace? {
         let names = file.caseNames.filter { caseName?.matches($0) ?? true }
-        if names.isEmpty {
+        guard let first = names.first else {
             throw JudgingError.nothingToJudge("\(file.path) has no case\(caseName.map { " '\($0)'" } ?? "")")
         }
-        return try names.allSatisfy { try file.openCase($0, groups: []).op == "training.step" } ? names.first : nil
-    }
-
-    private func trace(_ path: String) throws -> StepTrace {
-        let file = try GoldenFile(reading: path)
-        guard let name = try step(in: file) else {
-            throw JudgingError.nothingToJudge("\(path) has no case of training.step")
+        guard try names.allSatisfy({ try file.openCase($0, groups: []).op == "training.step" }) else { return nil }
+        if names.count > 1 {
+            Terminal.writeError(
+                "touchstone: note: \(file.path) has \(names.count) steps; only '\(first)' is walked, --case takes another\n")
         }
-        return try StepTrace(try file.readCase(name), name: path)
+        return try StepTrace(try file.readCase(first), name: file.path)
     }
 
     // MARK: Any sequence of operations
 
     /// Traces of which one at least is not a training step's.
-    private func walk(_ files: [GoldenFile]) throws {
-        let traces = try files.map { file in
-            if let name = try step(in: file) { return Trace(try StepTrace(try file.readCase(name), name: file.path)) }
-            return try Trace(reading: file, CaseSelection(cases: caseName.map { [$0] } ?? []))
+    private func walk(_ files: [GoldenFile], _ steps: [StepTrace?]) throws {
+        let traces = try zip(files, steps).map { file, step in
+            try step.map(Trace.init) ?? Trace(reading: file, CaseSelection(cases: caseName.map { [$0] } ?? []))
         }
         let walk = TraceWalk()
         let bar = ProgressBar(
@@ -244,7 +240,7 @@ struct Localise: ParsableCommand {
             )
         }
         Self.tell("not in both traces, so not compared", comparison.uncompared)
-        Self.tell("no tensors of such a step, so not compared", comparison.unknown)
+        Self.tell("not tensors of this step, so not compared", comparison.unknown)
         guard let d = comparison.divergence else {
             let compared = "\(comparison.compared) of the step's \(counted(comparison.tensors, "tensor"))"
             switch comparison.judgement {
@@ -303,7 +299,7 @@ struct Localise: ParsableCommand {
         }
         Self.tell("not in the trace", missing)
         Self.tell("not recomputed, since what they are made of is not in the trace", findings.unchecked)
-        Self.tell("no tensors of such a step, so not looked at", findings.unknown)
+        Self.tell("not tensors of this step, so not checked", findings.unknown)
         if findings.hasOtherFingerprint {
             print(
                 "the fingerprint that the trace states is not that of its tensors: it was altered, or its chain is another"

@@ -6,8 +6,8 @@ struct Operations: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "List the operations, or what one of them takes and gives.",
         discussion: """
-            Without a name one line an operation. With a name its recipe keys, inputs and outputs: types, shapes in \
-            letters, ranges, and when each is there. A letter has one size in all shapes of a case. --json prints the same \
+            Without a name, prints one line for each operation. With a name, prints its recipe keys, inputs and outputs: types, \
+            shapes in letters, ranges, and when each is present. A letter has one size in all shapes of a case. --json prints the same \
             as JSON, for programs that read or write cases.
             """)
 

@@ -1,7 +1,8 @@
 import Cases
 import JSON
+import ModelSpec
 
-private let modes = ["rne", "rtz", "rdn", "rup", "rna", "rto", "sr"]
+private let modes = RoundingName.allCases.map(\.rawValue)
 
 /// Random bits of stochastic rounding: the ends as often as the rest.
 private func roundingWords(_ count: Int, _ random: inout FuzzRandom) -> Tensor {
@@ -170,7 +171,7 @@ private let compare = CaseGenerator(
         [("a", vector(bf16: pairs.map(\.0))), ("b", vector(bf16: pairs.map(\.1)))])
 }
 
-private let types = ["fp16", "fp32", "fp64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
+private let types = ConversionType.allCases.map(\.rawValue)
 
 /// A tensor of any type from the low bits of words.
 private func vector(_ type: ElementType, _ bits: [UInt64]) -> Tensor {

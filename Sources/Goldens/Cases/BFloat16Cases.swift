@@ -1,4 +1,5 @@
 import Cases
+import ModelSpec
 
 // Operands chosen as a hardware verifier chooses them: a grid of boundary exponents and significands (TestFloat's
 // idea), then sets aimed at one mistake each: ties, sticky bits, cancellation, both ends of the exponent range.

@@ -135,7 +135,7 @@ public enum Presence: Sendable, Hashable {
     case unless(key: String, [String])
 }
 
-/// The constants of the policy `bound` (Q3) that a case has which does not state them.
+/// The constants of the policy `bound` (Q3) for a case that does not state them.
 public enum BoundRule: Sendable, Hashable {
     /// kappa = 4, n = 0: a few units of the result itself.
     case units
@@ -276,7 +276,7 @@ public struct TensorSignature: Sendable, Hashable {
         return tensor
     }
 
-    /// The tensor stands but where a key has one of these values.
+    /// The tensor is present unless a key has one of these values.
     func unless(_ key: String, _ values: String...) -> Self {
         var tensor = self
         tensor.presence = .unless(key: key, values)

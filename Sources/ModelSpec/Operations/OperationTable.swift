@@ -12,16 +12,13 @@ extension OperationSignature {
 
     // MARK: bf16
 
-    private static let roundings = ["rne", "rtz", "rdn", "rup", "rna", "rto"]
-    private static let rounding = RecipeKey.choice("rounding", roundings)
-    private static let roundingOrStochastic = RecipeKey.choice("rounding", roundings + ["sr"])
+    private static let roundingOrStochastic = RecipeKey.choice("rounding", RoundingName.self)
+    private static let rounding = RecipeKey.choice(
+        "rounding", RoundingName.allCases.filter { $0 != .sr }.map(\.rawValue))
     private static let tininess = RecipeKey.choice("tininess", ["after", "before"])
     private static let roundingBits = TensorSignature.uint16("random", "n").when("rounding", "sr")
     private static let flags = TensorSignature.uint8("flags", "n").note(
         "bit 0 inexact, 1 underflow, 2 overflow, 3 divideByZero, 4 invalid")
-    private static let conversionTypes: [ElementType] = [
-        .fp16, .fp32, .fp64, .int8, .int16, .int32, .int64, .uint8, .uint16, .uint32, .uint64,
-    ]
 
     private static func binary(_ name: String, _ summary: String, _ clauses: [String]) -> Self {
         Self(
@@ -61,12 +58,12 @@ extension OperationSignature {
             outputs: [.uint8("r", "n").note("bit 0 less, 1 equal, 2 greater, 3 unordered"), flags]),
         Self(
             "bf16.from", .bf16, "conversion to bf16 from another type", clauses: ["B1", "B2", "B5", "F2"],
-            recipe: [.choice("source", conversionTypes.map(\.rawValue)), roundingOrStochastic],
+            recipe: [.choice("source", ConversionType.self), roundingOrStochastic],
             inputs: [TensorSignature("a", .named(by: "source"), ["n"]), roundingBits],
             outputs: [.bf16("r", "n"), flags]),
         Self(
             "bf16.to", .bf16, "conversion from bf16 to another type", clauses: ["B1", "B2", "B5", "F2"],
-            recipe: [.choice("target", conversionTypes.map(\.rawValue)), rounding],
+            recipe: [.choice("target", ConversionType.self), rounding],
             inputs: [.bf16("a", "n")], outputs: [TensorSignature("r", .named(by: "target"), ["n"]), flags]),
     ]
 
