@@ -107,7 +107,8 @@ struct Localise: ParsableCommand {
         guard try names.allSatisfy({ try file.openCase($0, groups: []).op == "training.step" }) else { return nil }
         if names.count > 1 {
             Terminal.writeError(
-                "touchstone: note: \(file.path) has \(names.count) steps; only '\(first)' is walked, --case takes another\n")
+                "touchstone: note: \(file.path) has \(names.count) steps; only '\(first)' is walked, --case takes another\n"
+            )
         }
         return try StepTrace(try file.readCase(first), name: file.path)
     }
