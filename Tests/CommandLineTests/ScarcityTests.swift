@@ -50,13 +50,17 @@ import Testing
             #expect(outcome.errors.contains("training takes ") && outcome.errors.contains("(ulimit -v) leaves "))
         }
 
-        @Test("a product that is larger than any machine is refused with its size")
+        @Test("a product that no memory holds is refused with its size, and one above the limit with its shape")
         func output() async throws {
             let path = folder.file("huge.h5")
-            try LongWork.writeProduct(path, m: 2_000_000, k: 0, n: 1_000_000)
-            let outcome = try await run("true", "evaluate '\(path)' '\(folder.file("out.h5"))'")
+            try LongWork.writeProduct(path, m: 60_000, k: 0, n: 50_000)
+            let outcome = try await run("ulimit -v 4000000", "evaluate '\(path)' '\(folder.file("out.h5"))'")
             #expect(outcome.exitCode == 2, "\(outcome.errors)")
-            #expect(outcome.errors.hasPrefix("touchstone: error: no memory for 8.0 TB"), "\(outcome.errors)")
+            #expect(outcome.errors.hasPrefix("touchstone: error: no memory for 12.0 GB"), "\(outcome.errors)")
+            try LongWork.writeProduct(path, m: 2_000_000, k: 0, n: 1_000_000)
+            let larger = try await run("true", "evaluate '\(path)' '\(folder.file("out.h5"))'")
+            #expect(larger.exitCode == 2, "\(larger.errors)")
+            #expect(larger.errors.contains("outputs/d would have the shape [2000000, 1000000]"), "\(larger.errors)")
             #expect(folder.contents == ["huge.h5"])
         }
 
